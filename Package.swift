@@ -1,0 +1,114 @@
+// swift-tools-version: 6.2
+// The manifest is the map: targets stand floor by floor, and a floor imports only from floors below it.
+import PackageDescription
+
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+func floor(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(
+    name: name, dependencies: dependencies + ["TestKit"],
+    swiftSettings: strict)
+}
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+  name: "retain",
+  products: [.executable(name: "retain", targets: ["retain"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // Floor 0, foreign ground: what Swift cannot say itself.
+    /// Lets Swift see cblas.
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    /// Lets Swift see HDF5; gives every macro that Swift cannot import a function.
+    .systemLibrary(name: "CHDF5", pkgConfig: "hdf5-serial", providers: [.apt(["libhdf5-dev"])]),
+    /// Lets Swift read and write gzip.
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    /// Our single-threaded C kernels on pointers and sizes.
+    .target(
+      name: "CKernels",
+      linkerSettings: [.linkedLibrary("m")]),
+
+    // Floor 1, nouns.
+    /// A strict JSON parser and writer that keeps keys byte for byte and names offsets.
+    floor("StrictJSON", []),
+    /// What a tensor is, what a backend must be able to do, and the slow, obviously right backend.
+    floor("TensorCore", []),
+    /// The events of a run, measurements and the retention metrics computed from them.
+    floor("Ledger", ["StrictJSON"]),
+
+    // Floor 2, hands.
+    /// The fast backend: OpenBLAS for products, CKernels for the rest, Swift for scheduling.
+    floor("TensorCPU", ["TensorCore", "CKernels", "COpenBLAS"]),
+    /// HDF5 checkpoints and safetensors: named tensors on disk.
+    floor("Archive", ["StrictJSON", "CHDF5"]),
+    /// Text to tokens to packed rows.
+    floor("Corpus", ["StrictJSON", "CZlib"]),
+
+    // Floor 3, networks.
+    /// Parameters, layers with their pullbacks, gradient sinks, losses.
+    floor("Layers", ["TensorCore"]),
+    /// One file per architecture and the table that lists them; loading from and saving to folders.
+    floor("Models", ["Layers", "Corpus", "Archive", "StrictJSON", "TensorCore"]),
+
+    // Floor 4, learning.
+    /// The step, optimizers, schedules, and the hooks that methods fill.
+    floor("Training", ["Models", "Layers", "Corpus", "Archive", "TensorCore"]),
+    /// Estimates of how much each parameter matters.
+    floor("Curvature", ["Models", "Layers", "Corpus", "Archive", "TensorCore"]),
+    /// Questions asked of a model between stages, answered as measurements.
+    floor("Probes", ["Models", "Layers", "Corpus", "Ledger", "StrictJSON", "TensorCore"]),
+    /// One file per continual-learning method, replay buffers, and the table that lists them.
+    floor("Continual", ["Training", "Curvature", "Models", "Layers", "Corpus", "Archive", "TensorCore"]),
+
+    // Floor 5, experiments.
+    /// YAML to an immutable plan, with every mistake located.
+    floor("Experiment", ["Ledger", "StrictJSON", yams]),
+    /// Plan to objects to stages to ledger and checkpoints; the only place that knows everybody.
+    floor(
+      "Runs",
+      [
+        "Experiment", "Continual", "Training", "Curvature", "Probes", "Models", "Layers", "Corpus",
+        "Archive", "Ledger", "StrictJSON", "TensorCPU", "TensorCore", "Reports",
+      ]),
+    /// Many runs of one plan: search, rungs, Pareto front.
+    floor("Tuning", ["Runs", "Experiment", "Ledger", "StrictJSON", "Reports"]),
+    /// Ledger and results to Markdown and HTML with tables and charts.
+    floor("Reports", ["Ledger", "StrictJSON"]),
+
+    // Floor 6, the door.
+    /// The command line, nothing else.
+    .executableTarget(
+      name: "retain",
+      dependencies: [
+        "Runs", "Tuning", "Reports", "Experiment", "Probes", "Models", "Corpus", "Archive",
+        "Ledger", "StrictJSON", "TensorCPU", "TensorCore", argumentParser,
+      ], swiftSettings: strict),
+
+    // Tests mirror the targets.
+    .target(
+      name: "TestKit", dependencies: ["TensorCore", "StrictJSON"], path: "Tests/TestKit",
+      swiftSettings: strict),
+    tests("StrictJSONTests", ["StrictJSON"]),
+    tests("TensorCoreTests", ["TensorCore", "TensorCPU"]),
+    tests("LedgerTests", ["Ledger", "StrictJSON"]),
+    tests("ArchiveTests", ["Archive", "StrictJSON"]),
+    tests("CorpusTests", ["Corpus", "StrictJSON"]),
+    tests("ModelsTests", ["Models", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
+    tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),
+    tests("ContinualTests", ["Continual", "Curvature", "Training", "Models", "Layers", "TensorCPU", "TensorCore"]),
+    tests("ProbesTests", ["Probes", "Models", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
+    tests("ExperimentTests", ["Experiment", "StrictJSON"]),
+    tests("ReportsTests", ["Reports", "Ledger", "StrictJSON"]),
+    tests("RunsTests", ["Runs", "Tuning", "Experiment", "Continual", "Archive", "Ledger", "Corpus", "StrictJSON", "Models", "TensorCPU", "TensorCore"]),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c11
+)
