@@ -1,0 +1,216 @@
+// What a backend must be able to do, in five families. The reference backend is the specification of every line.
+// All tensors are Float32 [rows, columns]; N counts tokens of a flattened batch, C channels, H heads, D head width,
+// V vocabulary. "into" tensors are overwritten unless `accumulate` says otherwise.
+
+/// A quadratic pull ½ λ Σ F (θ − θ*)², as data, so that an optimizer can apply it in its own pass over memory.
+public struct QuadraticPull: Sendable {
+  public enum Form: String, Sendable {
+    /// The gradient λF(θ − θ*) joins the task gradient and goes through the optimizer's moments.
+    case coupled
+    /// After the optimizer's step: θ ← (d·θ + ηλFθ*) / (d + ηλF), d the optimizer's own metric.
+    case proximal
+  }
+  public let strength: Float
+  /// F, or nil for ones. Same shape as the parameters.
+  public let curvature: Tensor?
+  public let anchor: Tensor
+  public let form: Form
+  public init(strength: Float, curvature: Tensor?, anchor: Tensor, form: Form) {
+    self.strength = strength
+    self.curvature = curvature
+    self.anchor = anchor
+    self.form = form
+  }
+  /// The same pull on a contiguous range of the parameters.
+  public func slice(_ range: Range<Int>) -> QuadraticPull {
+    QuadraticPull(strength: strength, curvature: curvature?.slice(range), anchor: anchor.slice(range), form: form)
+  }
+}
+
+/// The scalars of one AdamW step.
+public struct AdamWStep: Sendable {
+  public var learningRate: Float
+  public var beta1: Float
+  public var beta2: Float
+  public var epsilon: Float
+  /// Decoupled: θ ← θ − η·decay·θ before the Adam update.
+  public var weightDecay: Float
+  /// Steps taken, this one included; bias corrections are 1 − βᵗ.
+  public var step: Int
+  /// Factor on the gradient (clipping); never on a pull.
+  public var gradientScale: Float
+  public init(
+    learningRate: Float, beta1: Float, beta2: Float, epsilon: Float, weightDecay: Float, step: Int,
+    gradientScale: Float
+  ) {
+    self.learningRate = learningRate
+    self.beta1 = beta1
+    self.beta2 = beta2
+    self.epsilon = epsilon
+    self.weightDecay = weightDecay
+    self.step = step
+    self.gradientScale = gradientScale
+  }
+}
+
+/// How queries, keys and values are laid out in columns.
+public struct AttentionShape: Sendable, Equatable {
+  public let heads: Int
+  /// Heads of keys and values; query head h reads key head h / (heads / keyHeads).
+  public let keyHeads: Int
+  public let headDimension: Int
+  /// Factor on the scores, usually 1/√D.
+  public let scale: Float
+  public init(heads: Int, keyHeads: Int, headDimension: Int, scale: Float) {
+    precondition(heads % keyHeads == 0, "\(heads) heads cannot share \(keyHeads) key heads")
+    self.heads = heads
+    self.keyHeads = keyHeads
+    self.headDimension = headDimension
+    self.scale = scale
+  }
+}
+
+public protocol Backend: AnyObject {
+  var pool: BufferPool { get }
+
+  // MARK: Matrix
+
+  /// C ← op(A)·op(B), or C += …; op transposes where asked.
+  ///
+  /// - Shapes: op(A) [M, K], op(B) [K, N], C [M, N]; all may be strided
+  func multiply(
+    _ a: Tensor, transposed transposeA: Bool, _ b: Tensor, transposed transposeB: Bool, into c: Tensor,
+    accumulate: Bool)
+  /// Y[r] += bias for every row.  bias [1, C], y [N, C]
+  func addBias(_ bias: Tensor, to y: Tensor)
+  /// sums ← Σ_r X[r].  x [N, C] → [1, C]
+  func columnSums(_ x: Tensor, into sums: Tensor, accumulate: Bool)
+  /// F += Σ_s (A_sᵀ B_s)², element by element, one product per segment: exact per-sequence squared gradients.
+  ///
+  /// - Shapes: a [N, P], b [N, Q], F [P, Q]; segments cover N rows
+  func accumulateSquaredProducts(_ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor)
+  /// F += (A²)ᵀ(B²): squared gradients of single positions.  a [N, P], b [N, Q], F [P, Q]
+  func accumulateProductsOfSquares(_ a: Tensor, _ b: Tensor, into f: Tensor)
+  /// F += Σ_s (Σ_{r ∈ s} X[r])².  x [N, C], F [1, C]
+  func accumulateSquaredColumnSums(_ x: Tensor, segments: Segments, into f: Tensor)
+
+  // MARK: Rowwise
+
+  /// y = (x − mean) · inverse · gain + shift per row; mean is 0 unless centred (root-mean-square form).
+  ///
+  /// inverse = 1/√(mean((x − mean)²) + ε)
+  /// - Shapes: x, y [N, C]; gain, shift [1, C]; statistics [N, 2] receives (mean, inverse)
+  func normalize(
+    _ x: Tensor, gain: Tensor, shift: Tensor?, epsilon: Float, centred: Bool, into y: Tensor, statistics: Tensor)
+  /// dx of `normalize`, added to dx where `accumulate`.
+  func normalizeGradient(
+    _ dy: Tensor, x: Tensor, gain: Tensor, statistics: Tensor, centred: Bool, into dx: Tensor, accumulate: Bool)
+  /// out ← dy ⊙ (x − mean)·inverse: what the gain's gradient sums over rows.  all [N, C]
+  func normalizedProduct(_ dy: Tensor, x: Tensor, statistics: Tensor, into out: Tensor)
+  /// y = gate·σ(gate)·up.  all [N, F]; y may be gate or up
+  func gatedSiLU(gate: Tensor, up: Tensor, into y: Tensor)
+  /// Gradients of `gatedSiLU`; dGate and dUp may be the buffers of gate and up.
+  func gatedSiLUGradient(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor)
+  /// y = ½x(1 + tanh(√(2/π)(x + 0.044715x³))), GPT-2's form.
+  func gelu(_ x: Tensor, into y: Tensor)
+  /// dx = dy·gelu′(x); dx may be dy.
+  func geluGradient(_ dy: Tensor, x: Tensor, into dx: Tensor)
+  /// y = max(0, x).
+  func relu(_ x: Tensor, into y: Tensor)
+  /// dx = dy where y > 0, else 0; dx may be dy.
+  func reluGradient(_ dy: Tensor, y: Tensor, into dx: Tensor)
+  /// Rotates each head by its position, in place: (a, b) ← (a·cos − b·sin, b·cos + a·sin) for a = element i,
+  /// b = element i + D/2; `inverse` rotates back (the gradient).
+  ///
+  /// - Shapes: x [N, H·D]; cosines, sines [positions, D/2]
+  func rotate(
+    _ x: Tensor, headDimension: Int, positions: [Int32], cosines: Tensor, sines: Tensor, inverse: Bool)
+
+  // MARK: Attention
+
+  /// Causal attention inside each segment: out = softmax(scale·QKᵀ + mask)·V.
+  ///
+  /// - Shapes: q, out [N, H·D]; k, v [N, keyHeads·D]; logSumExp [N, H] of the scaled scores; may be strided
+  func attention(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, shape: AttentionShape, into out: Tensor,
+    logSumExp: Tensor)
+  /// Gradients of `attention`; dq, dk, dv are overwritten.
+  func attentionGradient(
+    _ dOut: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logSumExp: Tensor, segments: Segments,
+    shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor)
+
+  // MARK: Tokens
+
+  /// y[r] = table[tokens[r]].  table [V, C], y [N, C]
+  func gather(_ table: Tensor, tokens: [Int32], into y: Tensor)
+  /// table[tokens[r]] += dy[r].
+  func scatterAdd(_ dy: Tensor, tokens: [Int32], into table: Tensor)
+  /// Losses per row, and the gradient of their scaled sum in place of the logits.
+  ///
+  /// loss = logΣexp(logits) − logits[target] in nats; logits ← scale·(softmax − onehot(target))
+  /// - Shapes: logits [n, V], losses [1, n]; a target below 0 gives loss 0 and gradient 0
+  func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor)
+  /// losses[r] = −log softmax(logits[r])[target], logits untouched.
+  func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor)
+  /// One label per row drawn from softmax(logits[r]) by inverting its cumulative sum at uniforms[r] ∈ [0, 1).
+  func sampleLabels(_ logits: Tensor, uniforms: [Double]) -> [Int32]
+  /// probabilities[r] = softmax(logits[r]).
+  func softmax(_ logits: Tensor, into probabilities: Tensor)
+
+  // MARK: Vector (contiguous tensors of equal count)
+
+  func fill(_ x: Tensor, _ value: Float)
+  /// y ← x; strided windows allowed.
+  func copy(_ x: Tensor, into y: Tensor)
+  /// y += scale·x; strided windows allowed.
+  func add(_ x: Tensor, scaled scale: Float, into y: Tensor)
+  /// x ← scale·x.
+  func scale(_ x: Tensor, by factor: Float)
+  /// y += scale·x².
+  func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor)
+  /// y += scale·a·b.
+  func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor)
+  /// q ← numerator/denominator where denominator > 0, fallback elsewhere.
+  func divide(_ numerator: Tensor, by denominator: Tensor, otherwise fallback: Tensor, into q: Tensor)
+  /// Σ x·y in double. Synchronises.
+  func dot(_ x: Tensor, _ y: Tensor) -> Double
+  /// Σ F·(x − anchor)² in double, F = 1 where nil. Synchronises.
+  func quadratic(_ x: Tensor, anchor: Tensor, curvature: Tensor?) -> Double
+  /// One AdamW step with every pull, in one pass; returns ½ Σ λF(θ − θ*)² over all pulls at the θ it found.
+  ///
+  /// g ← scale·g + Σ_coupled λF(θ − θ*);  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²
+  /// d = √(v/(1−β₂ᵗ)) + ε;  θ ← θ(1 − ηw) − η·m/(1−β₁ᵗ)/d
+  /// θ ← (d·θ + ηΣ_proximal λFθ*) / (d + ηΣ_proximal λF)
+  func adamW(
+    _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
+    step: AdamWStep) -> Double
+  /// One SGD step with momentum and every pull (metric d = 1); returns the penalty as `adamW` does.
+  ///
+  /// g ← scale·g + Σ_coupled λF(θ − θ*);  b ← μb + g;  θ ← θ(1 − ηw) − ηb;  then the proximal pulls
+  func sgd(
+    _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]) -> Double
+}
+
+extension Backend {
+  /// A tensor with undefined elements.
+  public func empty(_ rows: Int, _ columns: Int) -> Tensor {
+    Tensor(storage: Storage(rows * columns, from: pool), offset: 0, rows: rows, columns: columns, stride: columns)
+  }
+  public func zeros(_ rows: Int, _ columns: Int) -> Tensor {
+    let tensor = empty(rows, columns)
+    fill(tensor, 0)
+    return tensor
+  }
+  public func tensor(_ values: [Float], _ rows: Int, _ columns: Int) -> Tensor {
+    let tensor = empty(rows, columns)
+    tensor.assign(values)
+    return tensor
+  }
+  /// A contiguous copy.
+  public func copied(_ x: Tensor) -> Tensor {
+    let y = empty(x.rows, x.columns)
+    copy(x, into: y)
+    return y
+  }
+}

@@ -1,0 +1,105 @@
+// Memory for tensors: one pool hands out aligned buffers and takes them back when nobody looks at them any more.
+// A training step asks for the same sizes again and again, so after the first step nothing is allocated.
+import Glibc
+import Synchronization
+
+/// A pool of 64-byte aligned Float buffers, keyed by size class.
+///
+/// - Cost: a lookup per tensor; a system allocation only when no free buffer of the class exists.
+public final class BufferPool: Sendable {
+  private struct State {
+    var free: [Int: [Address]] = [:]
+    var allocations = 0
+    var bytesHeld = 0
+  }
+  private struct Address: @unchecked Sendable { let base: UnsafeMutablePointer<Float> }
+  private let state = Mutex(State())
+
+  public init() {}
+
+  deinit {
+    state.withLock { state in
+      for (count, addresses) in state.free { for address in addresses { Self.release(address.base, count) } }
+    }
+  }
+
+  /// System allocations so far; constant in the steady state.
+  public var allocations: Int { state.withLock { $0.allocations } }
+  /// Bytes obtained from the system and not given back.
+  public var bytesHeld: Int { state.withLock { $0.bytesHeld } }
+
+  /// A size that many requests share: at most one eighth larger than asked.
+  static func sizeClass(_ count: Int) -> Int {
+    guard count > 64 else { return 64 }
+    let step = max(16, 1 << (Int.bitWidth - 1 - count.leadingZeroBitCount - 3))
+    return (count + step - 1) / step * step
+  }
+
+  func take(_ count: Int) -> (base: UnsafeMutablePointer<Float>, capacity: Int) {
+    let size = Self.sizeClass(count)
+    let reused = state.withLock { state -> Address? in
+      if let address = state.free[size]?.popLast() { return address }
+      state.allocations += 1
+      state.bytesHeld += size * 4
+      return nil
+    }
+    return (reused?.base ?? Self.allocate(size), size)
+  }
+
+  func give(_ base: UnsafeMutablePointer<Float>, _ capacity: Int) {
+    let address = Address(base: base)
+    state.withLock { $0.free[capacity, default: []].append(address) }
+  }
+
+  /// Returns every free buffer to the system; used between stages, where sizes change.
+  public func trim() {
+    state.withLock { state in
+      for (count, addresses) in state.free {
+        for address in addresses { Self.release(address.base, count) }
+        state.bytesHeld -= addresses.count * count * 4
+      }
+      state.free = [:]
+    }
+  }
+
+  private static let hugePage = 2 << 20
+
+  private static func allocate(_ count: Int) -> UnsafeMutablePointer<Float> {
+    let bytes = count * 4
+    if bytes >= hugePage {
+      // Large buffers live on huge pages: fewer faults, fewer misses in the translation buffer.
+      let rounded = (bytes + 4095) / 4096 * 4096
+      let pointer = mmap(nil, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      precondition(pointer != MAP_FAILED, "out of memory: cannot map \(rounded) bytes for a tensor")
+      if let pointer {
+        madvise(pointer, rounded, Int32(MADV_HUGEPAGE))
+        return pointer.bindMemory(to: Float.self, capacity: count)
+      }
+    }
+    let pointer = aligned_alloc(64, (bytes + 63) / 64 * 64)
+    guard let pointer else { preconditionFailure("out of memory: cannot allocate \(bytes) bytes for a tensor") }
+    return pointer.bindMemory(to: Float.self, capacity: count)
+  }
+
+  private static func release(_ base: UnsafeMutablePointer<Float>, _ count: Int) {
+    let bytes = count * 4
+    if bytes >= hugePage { munmap(base, (bytes + 4095) / 4096 * 4096) } else { free(base) }
+  }
+}
+
+/// One buffer of a pool; it returns there when the last tensor that looks at it is gone.
+public final class Storage: @unchecked Sendable {
+  public let base: UnsafeMutablePointer<Float>
+  public let count: Int
+  private let capacity: Int
+  private let pool: BufferPool
+
+  init(_ count: Int, from pool: BufferPool) {
+    let taken = pool.take(max(1, count))
+    base = taken.base
+    capacity = taken.capacity
+    self.count = count
+    self.pool = pool
+  }
+  deinit { pool.give(base, capacity) }
+}
