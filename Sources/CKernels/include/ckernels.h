@@ -1,1 +1,84 @@
+// Single-threaded kernels on pointers and sizes: no allocation, no globals, no threads, no I/O.
+// Matrices are row-major with a row stride in elements; every function handles `rows` rows from its pointers on.
 #pragma once
+#include <stdint.h>
+
+// MARK: rowwise.c
+
+void ck_rowwise_add_bias(const float *bias, float *y, long y_stride, long rows, long columns);
+void ck_rowwise_column_sums(const float *x, long x_stride, float *sums, long rows, long columns);
+void ck_rowwise_normalize(const float *x, long x_stride, const float *gain, const float *shift, float epsilon,
+                          int centred, float *y, long y_stride, float *statistics, long rows, long columns);
+void ck_rowwise_normalize_gradient(const float *dy, long dy_stride, const float *x, long x_stride, const float *gain,
+                                   const float *statistics, int centred, float *dx, long dx_stride, int accumulate,
+                                   long rows, long columns);
+void ck_rowwise_normalized_product(const float *dy, long dy_stride, const float *x, long x_stride,
+                                   const float *statistics, float *out, long out_stride, long rows, long columns);
+void ck_rowwise_gated_silu(const float *gate, long gate_stride, const float *up, long up_stride, float *y,
+                           long y_stride, long rows, long columns);
+void ck_rowwise_gated_silu_gradient(const float *dy, long dy_stride, const float *gate, long gate_stride,
+                                    const float *up, long up_stride, float *dgate, long dgate_stride, float *dup,
+                                    long dup_stride, long rows, long columns);
+void ck_rowwise_gelu(const float *x, long x_stride, float *y, long y_stride, long rows, long columns);
+void ck_rowwise_gelu_gradient(const float *dy, long dy_stride, const float *x, long x_stride, float *dx,
+                              long dx_stride, long rows, long columns);
+void ck_rowwise_relu(const float *x, long x_stride, float *y, long y_stride, long rows, long columns);
+void ck_rowwise_relu_gradient(const float *dy, long dy_stride, const float *y, long y_stride, float *dx,
+                              long dx_stride, long rows, long columns);
+void ck_rowwise_rotate(float *x, long x_stride, long heads, long head_dimension, const int32_t *positions,
+                       const float *cosines, const float *sines, int inverse, long rows);
+
+// MARK: attention.c
+
+// Row r of a tile may see the first `first_visible + r` columns; the rest of the `columns` become 0.
+void ck_attention_softmax(float *scores, long stride, float scale, long first_visible, float *log_sum_exp,
+                          long log_sum_exp_stride, long rows, long columns);
+void ck_attention_probabilities(float *scores, long stride, float scale, long first_visible,
+                                const float *log_sum_exp, long log_sum_exp_stride, long rows, long columns);
+// dS = scale * P * (dP - sum(dO * O)), in place of dP.
+void ck_attention_score_gradient(const float *probabilities, float *gradient, long stride, float scale,
+                                 const float *d_out, long d_out_stride, const float *out, long out_stride,
+                                 long head_dimension, long first_visible, long rows, long columns);
+
+// MARK: tokens.c
+
+void ck_tokens_gather(const float *table, long table_stride, const int32_t *tokens, float *y, long y_stride,
+                      long rows, long columns);
+void ck_tokens_scatter_add(const float *dy, long dy_stride, const int32_t *tokens, float *table, long table_stride,
+                           long rows, long columns);
+void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, float scale, float *losses,
+                             long rows, long columns);
+void ck_tokens_negative_log_likelihood(const float *logits, long stride, const int32_t *targets, float *losses,
+                                       long rows, long columns);
+void ck_tokens_sample(const float *logits, long stride, const double *uniforms, int32_t *labels, long rows,
+                      long columns);
+void ck_tokens_softmax(const float *logits, long stride, float *out, long out_stride, long rows, long columns);
+
+// MARK: vector.c
+
+typedef struct {
+  const float *curvature;  // null stands for ones
+  const float *anchor;
+  float strength;
+  int proximal;
+} ck_pull;
+
+typedef struct {
+  float learning_rate, beta1, beta2, epsilon, weight_decay, gradient_scale;
+  float inverse_correction1, inverse_correction2;  // 1/(1 - beta^t)
+} ck_adamw_step;
+
+void ck_vector_fill(float *x, float value, long count);
+void ck_vector_add(const float *x, float scale, float *y, long count);
+void ck_vector_scale(float *x, float factor, long count);
+void ck_vector_add_squares(const float *x, float scale, float *y, long count);
+void ck_vector_square(const float *x, float *y, long count);
+void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count);
+void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q, long count);
+double ck_vector_dot(const float *x, const float *y, long count);
+double ck_vector_quadratic(const float *x, const float *anchor, const float *curvature, long count);
+double ck_vector_adamw(float *parameters, const float *gradient, float *first_moment, float *second_moment,
+                       const ck_pull *pulls, int pull_count, const ck_adamw_step *step, long count);
+double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_buffer, float momentum,
+                     float learning_rate, float weight_decay, float gradient_scale, const ck_pull *pulls,
+                     int pull_count, long count);

@@ -1,0 +1,37 @@
+// What the kernel files share: dispatch by CPU at load time, and an exponential that vectorises.
+#pragma once
+#include "ckernels.h"
+#include <string.h>
+
+#if defined(__x86_64__)
+#define CK_DISPATCHED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CK_DISPATCHED
+#endif
+#define CK_INLINE static inline __attribute__((always_inline))
+// Sums may be reordered into vector lanes; the order depends on the CPU only, never on threads.
+#define CK_REORDER _Pragma("clang fp reassociate(on) contract(fast)")
+
+// e^x for |relative error| < 2e-7, clamped to the normal range. Cody and Waite reduction, degree 6.
+CK_INLINE float ck_exp(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  float scaled = x * 1.44269504088896341f;
+  // Adding and removing 1.5 * 2^23 rounds to the nearest integer without a library call.
+  float shifted = scaled + 12582912.0f;
+  float n = shifted - 12582912.0f;
+  float r = __builtin_fmaf(n, -0.693145751953125f, x);
+  r = __builtin_fmaf(n, -1.42860682030941723212e-6f, r);
+  float p = 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  int32_t bits;
+  memcpy(&bits, &shifted, 4);
+  bits = (bits << 23) + 0x3f800000;
+  float power;
+  memcpy(&power, &bits, 4);
+  return p * power;
+}

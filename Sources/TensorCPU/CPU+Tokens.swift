@@ -1,0 +1,87 @@
+// The tokens family: embedding rows, cross-entropy and sampling.
+import CKernels
+import TensorCore
+
+extension CPUBackend {
+  private func check(_ tokens: [Int32], rows: Int, below bound: Int) {
+    precondition(tokens.count == rows, "\(tokens.count) tokens for \(rows) rows")
+    precondition(tokens.allSatisfy { $0 < bound }, "a token id is not below \(bound)")
+  }
+
+  public func gather(_ table: Tensor, tokens: [Int32], into y: Tensor) {
+    check(tokens, rows: y.rows, below: table.rows)
+    tokens.withUnsafeBufferPointer { tokens in
+      guard let first = tokens.baseAddress else { return }
+      overRows(y.rows, height: height(columns: y.columns)) { rows in
+        let r = rows.lowerBound
+        ck_tokens_gather(
+          table.base, table.stride, first + r, y.base + r * y.stride, y.stride, rows.count, y.columns)
+      }
+    }
+  }
+
+  public func scatterAdd(_ dy: Tensor, tokens: [Int32], into table: Tensor) {
+    check(tokens, rows: dy.rows, below: table.rows)
+    tokens.withUnsafeBufferPointer { tokens in
+      guard let first = tokens.baseAddress else { return }
+      // Equal tokens meet in one row of the table: columns, not rows, are what threads may share out.
+      let width = 64
+      workers.run((dy.columns + width - 1) / width) { chunk in
+        let c = chunk * width
+        ck_tokens_scatter_add(
+          dy.base + c, dy.stride, first, table.base + c, table.stride, dy.rows, min(width, dy.columns - c))
+      }
+    }
+  }
+
+  public func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor) {
+    check(targets, rows: logits.rows, below: logits.columns)
+    targets.withUnsafeBufferPointer { targets in
+      guard let first = targets.baseAddress else { return }
+      overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+        let r = rows.lowerBound
+        ck_tokens_cross_entropy(
+          logits.base + r * logits.stride, logits.stride, first + r, scale, losses.base + r, rows.count,
+          logits.columns)
+      }
+    }
+  }
+
+  public func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor) {
+    check(targets, rows: logits.rows, below: logits.columns)
+    targets.withUnsafeBufferPointer { targets in
+      guard let first = targets.baseAddress else { return }
+      overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+        let r = rows.lowerBound
+        ck_tokens_negative_log_likelihood(
+          logits.base + r * logits.stride, logits.stride, first + r, losses.base + r, rows.count, logits.columns)
+      }
+    }
+  }
+
+  public func sampleLabels(_ logits: Tensor, uniforms: [Double]) -> [Int32] {
+    precondition(uniforms.count == logits.rows, "\(uniforms.count) draws for \(logits.rows) rows")
+    guard logits.rows > 0 else { return [] }
+    return [Int32](unsafeUninitializedCapacity: logits.rows) { labels, count in
+      count = logits.rows
+      guard let to = labels.baseAddress else { return }
+      uniforms.withUnsafeBufferPointer { uniforms in
+        guard let from = uniforms.baseAddress else { return }
+        overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+          let r = rows.lowerBound
+          ck_tokens_sample(
+            logits.base + r * logits.stride, logits.stride, from + r, to + r, rows.count, logits.columns)
+        }
+      }
+    }
+  }
+
+  public func softmax(_ logits: Tensor, into probabilities: Tensor) {
+    overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+      let r = rows.lowerBound
+      ck_tokens_softmax(
+        logits.base + r * logits.stride, logits.stride, probabilities.base + r * probabilities.stride,
+        probabilities.stride, rows.count, logits.columns)
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// The vector family: flat passes in fixed chunks, sums added in chunk order.
+import CKernels
+import TensorCore
+
+extension CPUBackend {
+  /// Elements of a chunk: long enough to hide a wake-up, short enough to balance threads.
+  private static let chunk = 1 << 16
+
+  private func overElements(_ count: Int, _ body: (Range<Int>) -> Void) {
+    overRows(count, height: Self.chunk, body)
+  }
+  /// Sums what `body` returns for every chunk, in chunk order.
+  private func total(_ count: Int, _ body: (Range<Int>) -> Double) -> Double {
+    let chunks = (count + Self.chunk - 1) / Self.chunk
+    guard chunks > 0 else { return 0 }
+    let partial = [Double](unsafeUninitializedCapacity: chunks) { buffer, initialized in
+      initialized = chunks
+      nonisolated(unsafe) let sums = buffer
+      overElements(count) { sums[$0.lowerBound / Self.chunk] = body($0) }
+    }
+    return partial.reduce(0, +)
+  }
+  private func same(_ tensors: Tensor...) {
+    precondition(
+      tensors.allSatisfy { $0.count == tensors[0].count && $0.isContiguous },
+      "vector operation on \(tensors.map { "[\($0.rows), \($0.columns)]" })")
+  }
+  /// Rows for strided windows, flat chunks where both are contiguous.
+  private func elementwise(_ x: Tensor, _ y: Tensor, _ body: (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>, Int) -> Void) {
+    precondition(x.rows == y.rows && x.columns == y.columns || (x.count == y.count && x.isContiguous && y.isContiguous),
+      "[\(x.rows), \(x.columns)] against [\(y.rows), \(y.columns)]")
+    if x.isContiguous && y.isContiguous {
+      overElements(x.count) { body(x.base + $0.lowerBound, y.base + $0.lowerBound, $0.count) }
+    } else {
+      overRows(x.rows, height: height(columns: x.columns)) { rows in
+        for row in rows { body(x.base + row * x.stride, y.base + row * y.stride, x.columns) }
+      }
+    }
+  }
+
+  public func fill(_ x: Tensor, _ value: Float) {
+    elementwise(x, x) { pointer, _, count in ck_vector_fill(pointer, value, count) }
+  }
+  public func copy(_ x: Tensor, into y: Tensor) {
+    elementwise(x, y) { from, to, count in to.update(from: from, count: count) }
+  }
+  public func add(_ x: Tensor, scaled scale: Float, into y: Tensor) {
+    elementwise(x, y) { from, to, count in ck_vector_add(from, scale, to, count) }
+  }
+  public func scale(_ x: Tensor, by factor: Float) {
+    elementwise(x, x) { pointer, _, count in ck_vector_scale(pointer, factor, count) }
+  }
+  public func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor) {
+    elementwise(x, y) { from, to, count in ck_vector_add_squares(from, scale, to, count) }
+  }
+  public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {
+    same(a, b, y)
+    overElements(a.count) { range in
+      let i = range.lowerBound
+      ck_vector_add_product(a.base + i, b.base + i, scale, y.base + i, range.count)
+    }
+  }
+  public func divide(_ numerator: Tensor, by denominator: Tensor, otherwise fallback: Tensor, into q: Tensor) {
+    same(numerator, denominator, fallback, q)
+    overElements(q.count) { range in
+      let i = range.lowerBound
+      ck_vector_divide(numerator.base + i, denominator.base + i, fallback.base + i, q.base + i, range.count)
+    }
+  }
+
+  public func dot(_ x: Tensor, _ y: Tensor) -> Double {
+    same(x, y)
+    return total(x.count) { ck_vector_dot(x.base + $0.lowerBound, y.base + $0.lowerBound, $0.count) }
+  }
+  public func quadratic(_ x: Tensor, anchor: Tensor, curvature: Tensor?) -> Double {
+    same(x, anchor, curvature ?? x)
+    return total(x.count) { range in
+      let i = range.lowerBound
+      return ck_vector_quadratic(x.base + i, anchor.base + i, curvature.map { $0.base + i }, range.count)
+    }
+  }
+
+  /// The pulls as the kernels see them, each starting at element `first`.
+  private func withPulls<Result>(_ pulls: [QuadraticPull], from first: Int, _ body: (UnsafePointer<ck_pull>?, Int32) -> Result)
+    -> Result
+  {
+    let plain = pulls.map { pull in
+      ck_pull(
+        curvature: pull.curvature.map { UnsafePointer($0.base + first) }, anchor: pull.anchor.base + first,
+        strength: pull.strength, proximal: pull.form == .proximal ? 1 : 0)
+    }
+    return plain.withUnsafeBufferPointer { body($0.baseAddress, Int32($0.count)) }
+  }
+
+  public func adamW(
+    _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
+    step: AdamWStep
+  ) -> Double {
+    same(parameters, gradient, firstMoment, secondMoment)
+    for pull in pulls { same(parameters, pull.anchor, pull.curvature ?? pull.anchor) }
+    var plain = ck_adamw_step(
+      learning_rate: step.learningRate, beta1: step.beta1, beta2: step.beta2, epsilon: step.epsilon,
+      weight_decay: step.weightDecay, gradient_scale: step.gradientScale, inverse_correction1: 0,
+      inverse_correction2: 0)
+    plain.inverse_correction1 = Float(1 / (1 - Maths.pow(Double(step.beta1), Double(step.step))))
+    plain.inverse_correction2 = Float(1 / (1 - Maths.pow(Double(step.beta2), Double(step.step))))
+    let scalars = plain
+    return total(parameters.count) { range in
+      let i = range.lowerBound
+      return withPulls(pulls, from: i) { pulls, count in
+        withUnsafePointer(to: scalars) { scalars in
+          ck_vector_adamw(
+            parameters.base + i, gradient.base + i, firstMoment.base + i, secondMoment.base + i, pulls, count,
+            scalars, range.count)
+        }
+      }
+    }
+  }
+
+  public func sgd(
+    _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
+  ) -> Double {
+    same(parameters, gradient, momentumBuffer ?? gradient)
+    return total(parameters.count) { range in
+      let i = range.lowerBound
+      return withPulls(pulls, from: i) { pulls, count in
+        ck_vector_sgd(
+          parameters.base + i, gradient.base + i, momentumBuffer.map { $0.base + i }, momentum, learningRate,
+          weightDecay, gradientScale, pulls, count, range.count)
+      }
+    }
+  }
+}
