@@ -1,0 +1,89 @@
+// Causal self-attention with its projections: separate ones with rotary (Llama) or one fused (GPT-2).
+import TensorCore
+
+/// y = Attention(x Wq, x Wk, x Wv) Wo, each sequence for itself.
+///
+/// - Shapes: x, y [N, C]
+public struct SelfAttention {
+  public enum Projections {
+    case separate(query: Linear, key: Linear, value: Linear)
+    /// One product for [q | k | v].
+    case fused(Linear)
+  }
+  public let projections: Projections
+  public let output: Linear
+  public let shape: AttentionShape
+  public let rotary: Rotary?
+
+  public init(_ projections: Projections, output: Linear, shape: AttentionShape, rotary: Rotary?) {
+    self.projections = projections
+    self.output = output
+    self.shape = shape
+    self.rotary = rotary
+  }
+
+  private var queryWidth: Int { shape.heads * shape.headDimension }
+  private var keyWidth: Int { shape.keyHeads * shape.headDimension }
+
+  /// Queries, keys and values as windows on one [N, queryWidth + 2·keyWidth] buffer.
+  private func windows(_ joined: Tensor) -> (q: Tensor, k: Tensor, v: Tensor) {
+    (
+      joined.columns(0..<queryWidth), joined.columns(queryWidth..<queryWidth + keyWidth),
+      joined.columns(queryWidth + keyWidth..<queryWidth + 2 * keyWidth)
+    )
+  }
+
+  private func project(_ x: Tensor, _ context: Context) -> (q: Tensor, k: Tensor, v: Tensor) {
+    switch projections {
+    case .fused(let joined): return windows(joined.forward(x, on: context.backend))
+    case .separate(let query, let key, let value):
+      return (
+        query.forward(x, on: context.backend), key.forward(x, on: context.backend),
+        value.forward(x, on: context.backend)
+      )
+    }
+  }
+
+  public func callAsFunction(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
+    let backend = context.backend
+    let (q, k, v) = project(x, context)
+    rotary?.rotate(q, context, inverse: false)
+    rotary?.rotate(k, context, inverse: false)
+    let mixed = backend.empty(x.rows, queryWidth)
+    let logSumExp = backend.empty(x.rows, shape.heads)
+    backend.attention(
+      q: q, k: k, v: v, segments: context.segments, shape: shape, into: mixed, logSumExp: logSumExp)
+    let y = output.forward(mixed, on: backend)
+    return (
+      y,
+      { dy, sink in
+        let rows = RowMap(context.segments)
+        // y = mixed Wo
+        let dMixed = backend.empty(x.rows, queryWidth)
+        output.inputGradient(dy, into: dMixed, accumulate: false, on: backend)
+        output.report(dy, input: mixed, rows: rows, to: sink)
+        // mixed = attention(rotate(q), rotate(k), v)
+        let joined = backend.empty(x.rows, queryWidth + 2 * keyWidth)
+        let (dq, dk, dv) = windows(joined)
+        backend.attentionGradient(
+          dMixed, q: q, k: k, v: v, out: mixed, logSumExp: logSumExp, segments: context.segments, shape: shape,
+          dq: dq, dk: dk, dv: dv)
+        rotary?.rotate(dq, context, inverse: true)
+        rotary?.rotate(dk, context, inverse: true)
+        // q, k, v = x W
+        let dx = backend.empty(x.rows, x.columns)
+        switch projections {
+        case .fused(let fused):
+          fused.inputGradient(joined, into: dx, accumulate: false, on: backend)
+          fused.report(joined, input: x, rows: rows, to: sink)
+        case .separate(let query, let key, let value):
+          for (index, (linear, gradient)) in [(query, dq), (key, dk), (value, dv)].enumerated() {
+            linear.inputGradient(gradient, into: dx, accumulate: index > 0, on: backend)
+            linear.report(gradient, input: x, rows: rows, to: sink)
+          }
+        }
+        return dx
+      }
+    )
+  }
+}
