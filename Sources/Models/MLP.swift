@@ -1,0 +1,80 @@
+// A small classifier on feature rows, for checks against published continual-learning tables.
+import Layers
+import TensorCore
+
+/// Sizes of a multi-layer perceptron with ReLU.
+public struct MLPConfiguration: Sendable, Equatable {
+  public var inputs: Int
+  public var hiddenSizes: [Int]
+  /// Classes of each head; several heads answer several tasks.
+  public var classes: [Int]
+  public init(inputs: Int, hiddenSizes: [Int], classes: [Int]) {
+    self.inputs = inputs
+    self.hiddenSizes = hiddenSizes
+    self.classes = classes
+  }
+}
+
+/// x → ReLU layers → one of several softmax heads.
+///
+/// - Shapes: features [N, I] → hidden [N, H] → logits [N, classes of the head]
+public final class MLP: Network {
+  public let configuration: MLPConfiguration
+  public let parameters: ParameterStore
+  private let layers: [Linear]
+  private let heads: [Head]
+
+  public static func declarations(_ c: MLPConfiguration) -> [ParameterDeclaration] {
+    var all: [ParameterDeclaration] = []
+    func linear(_ name: String, _ outputs: Int, _ inputs: Int) {
+      // Weights and biases uniform in ±1/√inputs.
+      let bound = 1 / Double(inputs).squareRoot()
+      all.append(ParameterDeclaration(name + ".weight", [outputs, inputs], .uniform(bound: bound)))
+      all.append(ParameterDeclaration(name + ".bias", [outputs], .uniform(bound: bound)))
+    }
+    var width = c.inputs
+    for (index, size) in c.hiddenSizes.enumerated() {
+      linear("layers.\(index)", size, width)
+      width = size
+    }
+    for (index, classes) in c.classes.enumerated() { linear("heads.\(index)", classes, width) }
+    return all
+  }
+
+  public init(_ configuration: MLPConfiguration, random: RandomStream, on backend: any Backend) {
+    self.configuration = configuration
+    let declarations = Self.declarations(configuration)
+    parameters = ParameterStore(declarations, on: backend)
+    parameters.initialize(declarations, from: random.forked("init"))
+    let parts = ParameterLookup(store: parameters)
+    layers = configuration.hiddenSizes.indices.map {
+      Linear(parts["layers.\($0).weight"], bias: parts["layers.\($0).bias"])
+    }
+    heads = configuration.classes.indices.map {
+      Head(Linear(parts["heads.\($0).weight"], bias: parts["heads.\($0).bias"]))
+    }
+  }
+
+  public func head(_ index: Int) -> Head { heads[index] }
+
+  public func forward(_ batch: Batch, recording: Bool, on backend: any Backend)
+    -> (hidden: Tensor, pullback: NetworkPullback?)
+  {
+    guard let features = batch.features else { preconditionFailure("a classifier reads feature rows") }
+    let context = Context(batch, on: backend)
+    var pullbacks: [Pullback] = []
+    var x = features
+    for layer in layers {
+      let (y, linearBack) = layer(x, context)
+      backend.relu(y, into: y)
+      if recording {
+        pullbacks.append { dy, sink in
+          backend.reluGradient(dy, y: y, into: dy)
+          return linearBack(dy, sink)
+        }
+      }
+      x = y
+    }
+    return (x, recording ? NetworkPullback(batch, layers: pullbacks, input: { _, _ in }) : nil)
+  }
+}
