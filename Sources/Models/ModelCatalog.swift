@@ -53,25 +53,26 @@ public enum ModelCatalog {
   }
 
   public static func architecture(named name: String) throws(ModelError) -> any Architecture.Type {
-    guard let found = architectures.first(where: { $0.card.name == name }) else {
-      throw ModelError(
-        .unsupported, name, "no such architecture",
-        hint: "known: " + architectures.map(\.card.name).joined(separator: ", "))
-    }
-    return found
+    for candidate in architectures where candidate.card.name == name { return candidate }
+    var known: [String] = []
+    for candidate in architectures { known.append(candidate.card.name) }
+    throw ModelError(
+      .unsupported, name, "no such architecture", hint: "known: " + known.joined(separator: ", "))
   }
   /// Finds the family of a config.json by `model_type`, else by `architectures`.
   public static func architecture(of json: JSON, path: String) throws(ModelError) -> any Architecture.Type {
     let type = json["model_type"]?.string
     let classes = json["architectures"]?.array?.compactMap(\.string) ?? []
-    if let found = architectures.first(where: { candidate in
-      type.map(candidate.card.modelTypes.contains) ?? classes.contains(where: candidate.card.classNames.contains)
-    }) {
-      return found
+    var known: [String] = []
+    for candidate in architectures {
+      let card = candidate.card
+      if let type, card.modelTypes.contains(type) { return candidate }
+      if type == nil, !card.classNames.filter(classes.contains).isEmpty { return candidate }
+      known += card.modelTypes
     }
     throw ModelError(
       .unsupported, path, "architecture \(type ?? classes.first ?? "(none named)") is not supported",
-      hint: "supported model types: " + architectures.flatMap(\.card.modelTypes).joined(separator: ", "))
+      hint: "supported model types: " + known.joined(separator: ", "))
   }
 
   /// A model with zeroed parameters in the layout of its configuration.
