@@ -3,9 +3,9 @@ import CKernels
 import TensorCore
 
 extension CPUBackend {
-  private func check(_ tokens: [Int32], rows: Int, below bound: Int) {
+  private func check(_ tokens: [Int32], rows: Int, from lowest: Int32 = 0, below bound: Int) {
     precondition(tokens.count == rows, "\(tokens.count) tokens for \(rows) rows")
-    precondition(tokens.allSatisfy { $0 < bound }, "a token id is not below \(bound)")
+    precondition(tokens.allSatisfy { $0 >= lowest && $0 < bound }, "a token id is outside of 0 ..< \(bound)")
   }
 
   public func gather(_ table: Tensor, tokens: [Int32], into y: Tensor) {
@@ -35,7 +35,7 @@ extension CPUBackend {
   }
 
   public func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor) {
-    check(targets, rows: logits.rows, below: logits.columns)
+    check(targets, rows: logits.rows, from: .min, below: logits.columns)
     targets.withUnsafeBufferPointer { targets in
       guard let first = targets.baseAddress else { return }
       overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
@@ -48,7 +48,7 @@ extension CPUBackend {
   }
 
   public func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor) {
-    check(targets, rows: logits.rows, below: logits.columns)
+    check(targets, rows: logits.rows, from: .min, below: logits.columns)
     targets.withUnsafeBufferPointer { targets in
       guard let first = targets.baseAddress else { return }
       overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
@@ -82,6 +82,17 @@ extension CPUBackend {
       ck_tokens_softmax(
         logits.base + r * logits.stride, logits.stride, probabilities.base + r * probabilities.stride,
         probabilities.stride, rows.count, logits.columns)
+    }
+  }
+
+  public func takeColumns(_ x: Tensor, columns: [Int32], into y: Tensor) {
+    precondition(columns.allSatisfy { $0 >= 0 && $0 < x.columns }, "a column is outside of 0 ..< \(x.columns)")
+    for row in 0..<x.rows {
+      let (from, to) = (x.base + row * x.stride, y.base + row * y.stride)
+      for (j, column) in columns.enumerated() {
+        to[j] = from[Int(column)]
+        from[Int(column)] = 0
+      }
     }
   }
 }

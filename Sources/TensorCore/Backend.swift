@@ -157,6 +157,9 @@ public protocol Backend: AnyObject {
   /// probabilities[r] = softmax(logits[r]).
   func softmax(_ logits: Tensor, into probabilities: Tensor)
 
+  /// y[:, j] ← x[:, columns[j]], and those columns of x become 0.  x [N, V], y [N, columns.count]
+  func takeColumns(_ x: Tensor, columns: [Int32], into y: Tensor)
+
   // MARK: Vector (contiguous tensors of equal count)
 
   func fill(_ x: Tensor, _ value: Float)

@@ -1,0 +1,146 @@
+// Squared gradients of single sequences or positions, from one batched backward pass.
+import Layers
+import TensorCore
+
+/// F += Σ_s g_s² over the sequences of every batch that passes, g_s the gradient of sequence s alone.
+///
+/// A parameter with two uses (an embedding tied to the head) has both contributions summed before squaring.
+/// - Cost: the products of a plain backward pass; no gradient of the whole batch is formed
+public final class SquaredPerSequence: GradientSink {
+  /// In the parameters' layout. [1, P]
+  public let squares: Tensor
+  public let needsWholeSegments = true
+  private let backend: any Backend
+  private var batch: Batch?
+  /// For each tied weight and sequence: the distinct input tokens and the head's gradient rows for them.
+  private var held: [ObjectIdentifier: [Int: (tokens: [Int32], gradient: Tensor)]] = [:]
+
+  public init(_ store: ParameterStore, on backend: any Backend) {
+    squares = backend.zeros(1, store.count)
+    self.backend = backend
+  }
+
+  public func begin(_ batch: Batch) {
+    self.batch = batch
+    held.removeAll(keepingCapacity: true)
+  }
+
+  public func linear(
+    _ weight: Parameter, layout: WeightLayout, input: Tensor, outputGradient: Tensor, rows: RowMap
+  ) {
+    if weight.uses > 1 { hold(weight, input: input, outputGradient: outputGradient, rows: rows) }
+    let (a, b) = layout == .outputByInput ? (outputGradient, input) : (input, outputGradient)
+    backend.accumulateSquaredProducts(a, b, segments: rows.segments, into: weight.view(of: squares))
+  }
+
+  /// Moves the head's gradient for the sequence's own tokens aside, where the embedding's part will join it.
+  private func hold(_ weight: Parameter, input: Tensor, outputGradient: Tensor, rows: RowMap) {
+    guard let batch else { return }
+    for (index, sequence) in rows.sequences.enumerated() {
+      let tokens = distinct(batch.tokens[batch.segments[sequence]])
+      let range = rows.segments[index]
+      let columns = backend.empty(range.count, tokens.count)
+      backend.takeColumns(outputGradient.rows(range), columns: tokens, into: columns)
+      let gradient = backend.empty(tokens.count, input.columns)
+      backend.multiply(
+        columns, transposed: true, input.rows(range), transposed: false, into: gradient, accumulate: false)
+      held[ObjectIdentifier(weight), default: [:]][sequence] = (tokens, gradient)
+    }
+  }
+
+  public func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments) {
+    let target = table.view(of: squares)
+    let heldHere = held.removeValue(forKey: ObjectIdentifier(table)) ?? [:]
+    for sequence in 0..<segments.count {
+      let range = segments[sequence]
+      let own = tokens[range]
+      let names: [Int32]
+      let gradient: Tensor
+      if let part = heldHere[sequence] {
+        (names, gradient) = (part.tokens, part.gradient)
+      } else {
+        names = distinct(own)
+        gradient = backend.zeros(names.count, outputGradient.columns)
+      }
+      let place = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, Int32($0)) })
+      backend.scatterAdd(outputGradient.rows(range), tokens: own.map { place[$0] ?? 0 }, into: gradient)
+      let squared = backend.zeros(gradient.rows, gradient.columns)
+      backend.addSquares(gradient, scaled: 1, into: squared)
+      backend.scatterAdd(squared, tokens: names, into: target)
+    }
+  }
+
+  public func sum(_ vector: Parameter, terms: Tensor, segments: Segments) {
+    backend.accumulateSquaredColumnSums(terms, segments: segments, into: vector.view(of: squares))
+  }
+
+  private func distinct(_ tokens: ArraySlice<Int32>) -> [Int32] {
+    var seen = Set<Int32>()
+    return tokens.filter { seen.insert($0).inserted }
+  }
+}
+
+/// F += Σ_t g_t² with g_t what position t adds to a weight's gradient: (dy²)ᵀ(x²) for a product.
+///
+/// Exact for networks whose positions do not mix; an approximation for attention, named `unit: position`.
+public final class SquaredPerPosition: GradientSink {
+  public let squares: Tensor
+  public let needsWholeSegments = false
+  private let backend: any Backend
+  private var batch: Batch?
+  private struct HeldRows {
+    let places: [Int32]
+    let inputs: Tensor
+    let factors: [Float]
+  }
+  private var held: [ObjectIdentifier: [HeldRows]] = [:]
+
+  public init(_ store: ParameterStore, on backend: any Backend) {
+    squares = backend.zeros(1, store.count)
+    self.backend = backend
+  }
+
+  public func begin(_ batch: Batch) {
+    self.batch = batch
+    held.removeAll(keepingCapacity: true)
+  }
+
+  public func linear(
+    _ weight: Parameter, layout: WeightLayout, input: Tensor, outputGradient: Tensor, rows: RowMap
+  ) {
+    if weight.uses > 1, let batch, let places = rows.places {
+      // (h + e)² = h² + 2he + e²: the head's part h of the position's own token waits for the embedding's part e.
+      let factors = (0..<input.rows).map { row in
+        outputGradient.rows(row..<row + 1).slice(0..<outputGradient.columns)
+          .buffer[Int(batch.tokens[Int(places[row])])]
+      }
+      held[ObjectIdentifier(weight), default: []].append(
+        HeldRows(places: places, inputs: backend.copied(input), factors: factors))
+    }
+    let (a, b) = layout == .outputByInput ? (outputGradient, input) : (input, outputGradient)
+    backend.accumulateProductsOfSquares(a, b, into: weight.view(of: squares))
+  }
+
+  public func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments) {
+    let target = table.view(of: squares)
+    let squared = backend.zeros(outputGradient.rows, outputGradient.columns)
+    backend.addSquares(outputGradient, scaled: 1, into: squared)
+    backend.scatterAdd(squared, tokens: tokens, into: target)
+    for part in held.removeValue(forKey: ObjectIdentifier(table)) ?? [] {
+      let cross = backend.zeros(part.places.count, outputGradient.columns)
+      for (row, place) in part.places.enumerated() {
+        backend.addProduct(
+          part.inputs.rows(row..<row + 1).slice(0..<cross.columns),
+          outputGradient.rows(Int(place)..<Int(place) + 1).slice(0..<cross.columns),
+          scaled: 2 * part.factors[row], into: cross.rows(row..<row + 1).slice(0..<cross.columns))
+      }
+      backend.scatterAdd(cross, tokens: part.places.map { tokens[Int($0)] }, into: target)
+    }
+  }
+
+  public func sum(_ vector: Parameter, terms: Tensor, segments: Segments) {
+    let squared = backend.zeros(terms.rows, terms.columns)
+    backend.addSquares(terms, scaled: 1, into: squared)
+    backend.columnSums(squared, into: vector.view(of: squares), accumulate: true)
+  }
+}
