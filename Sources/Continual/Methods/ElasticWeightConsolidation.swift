@@ -1,0 +1,158 @@
+// Elastic weight consolidation: a quadratic pull towards what earlier data settled, weighted by Fisher information.
+import Curvature
+import Layers
+import TensorCore
+import Training
+
+/// penalty = ½ λ Σ_k Σ_i F_k,i (θ_i − θ_k,i)², all pasts merged into one curvature and one anchor.
+///
+/// separate: F̄ = Σ w_k F_k, θ̄ = Σ w_k F_k θ_k / F̄; online: F̃_k = γF̃_{k−1} + w_k F_k with the newest anchor.
+/// w_k = 1 and strength λ for a numeric λ; w_k = N_k and strength 1/N_new for the Laplace posterior.
+/// - Cost: 8 bytes a parameter and step, whatever the number of pasts
+/// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
+/// - Source: Kirkpatrick et al. 2017, arXiv:1612.00796; Huszár 2017, arXiv:1712.03847; online: Schwarz et al. 2018,
+///   arXiv:1805.06370
+public final class ElasticWeightConsolidation: ContinualMethod {
+  public enum Strength: Sendable, Equatable {
+    case fixed(Double)
+    /// λ_k = N_k / N_new, counted in scored tokens.
+    case posterior
+  }
+  public enum Variant: String, Sendable { case separate, online }
+
+  public struct Settings: Sendable, Equatable {
+    public var strength: Strength
+    public var variant: Variant
+    /// γ of the online form.
+    public var decay: Double
+    public var form: QuadraticPull.Form
+    public var fisher: FisherRecipe
+    public init(
+      strength: Strength, variant: Variant = .online, decay: Double = 1, form: QuadraticPull.Form = .proximal,
+      fisher: FisherRecipe = FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 512)
+    ) {
+      self.strength = strength
+      self.variant = variant
+      self.decay = decay
+      self.form = form
+      self.fisher = fisher
+    }
+  }
+
+  public static let card = MethodCard(
+    name: "ewc", title: "Elastic Weight Consolidation",
+    paper: "Kirkpatrick et al. 2017 (arXiv:1612.00796); online: Schwarz et al. 2018 (arXiv:1805.06370)",
+    equation: "½ λ Σ F (θ − θ*)²", cost: "8 bytes a parameter and step; one Fisher pass a stage",
+    state: "F and anchor: 8 bytes a parameter", needs: "text of the past at consolidation only",
+    verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences")
+
+  public let settings: Settings
+  private let store: ParameterStore
+  private let backend: any Backend
+  /// Merged curvature and anchor. [1, P]; nil before the first past.
+  private var curvature: Tensor?
+  private var anchor: Tensor?
+  private var pasts = 0
+  private var strength: Float = 0
+
+  public init(_ settings: Settings, _ store: ParameterStore, on backend: any Backend) {
+    self.settings = settings
+    self.store = store
+    self.backend = backend
+  }
+
+  public func stageWillBegin(_ scope: StageScope) throws {
+    switch settings.strength {
+    case .fixed(let lambda): strength = Float(lambda)
+    case .posterior: strength = 1 / Float(max(1, scope.tokens))
+    }
+  }
+
+  public var pulls: [QuadraticPull] {
+    guard let curvature, let anchor else { return [] }
+    return [QuadraticPull(strength: strength, curvature: curvature, anchor: anchor, form: settings.form)]
+  }
+
+  public func consolidate(_ scope: ConsolidationScope) throws {
+    let chosen = sample(scope)
+    let estimate = try DiagonalFisher.estimate(
+      scope.network, over: packed(chosen, tokens: scope.batchTokens), recipe: settings.fisher,
+      random: scope.random.forked("fisher"), on: backend)
+    scope.note(
+      "fisher of \(scope.name): \(settings.fisher.description); \(estimate.sequences) sequences, "
+        + "\(estimate.scoredTokens) scored tokens\(scope.isReal ? "" : ", sampled from the model")")
+    let weight: Double = settings.strength == .posterior ? Double(scope.tokens) : 1
+    absorb(estimate.values, weight: weight)
+  }
+
+  /// Joins a new past: its Fisher and, as its anchor, the parameters as they are now.
+  public func absorb(_ fisher: Tensor, weight: Double) {
+    pasts += 1
+    backend.scale(fisher, by: Float(weight))
+    guard let curvature, let anchor else {
+      curvature = fisher
+      anchor = backend.copied(store.values)
+      return
+    }
+    switch settings.variant {
+    case .online:
+      backend.scale(curvature, by: Float(settings.decay))
+      backend.add(fisher, scaled: 1, into: curvature)
+      backend.copy(store.values, into: anchor)
+    case .separate:
+      // θ̄ ← (F̄θ̄ + Fθ) / (F̄ + F); where nothing is known yet the newest anchor stands
+      let weighted = backend.zeros(1, store.count)
+      backend.addProduct(curvature, anchor, scaled: 1, into: weighted)
+      backend.addProduct(fisher, store.values, scaled: 1, into: weighted)
+      backend.add(fisher, scaled: 1, into: curvature)
+      backend.divide(weighted, by: curvature, otherwise: store.values, into: anchor)
+    }
+  }
+
+  /// Sequences for the Fisher: a random choice of at most `examples`.
+  private func sample(_ scope: ConsolidationScope) -> [Exemplar] {
+    let wanted = min(settings.fisher.examples, scope.sequences.count)
+    var random = scope.random.forked("choice")
+    var indices = Array(scope.sequences.indices)
+    for i in 0..<wanted { indices.swapAt(i, i + random.integer(below: indices.count - i)) }
+    return indices.prefix(wanted).map { scope.sequences[$0] }
+  }
+
+  /// Batches of whole sequences of at most `tokens` tokens.
+  private func packed(_ sequences: [Exemplar], tokens: Int) -> [Batch] {
+    var batches: [Batch] = []
+    var open: [Exemplar] = []
+    var filled = 0
+    for sequence in sequences {
+      if filled > 0, filled + sequence.inputs.count > tokens {
+        batches.append(Batch(open))
+        (open, filled) = ([], 0)
+      }
+      open.append(sequence)
+      filled += sequence.inputs.count
+    }
+    if !open.isEmpty { batches.append(Batch(open)) }
+    return batches
+  }
+
+  public func write(to writer: any StateWriter) {
+    writer.integers("pasts", [pasts], description: "consolidated pasts, the base included")
+    guard let curvature, let anchor else { return }
+    writer.text("recipe", settings.fisher.description, description: "how the Fisher information was estimated")
+    store.write(
+      curvature, to: writer, under: "fisher", description: "merged diagonal Fisher information, per scored token")
+    store.write(anchor, to: writer, under: "anchor", description: "merged anchor θ* of the quadratic penalty")
+  }
+
+  public func restore(from reader: any StateReader) throws {
+    pasts = try reader.integers("pasts").first ?? 0
+    guard pasts > 0 else {
+      (curvature, anchor) = (nil, nil)
+      return
+    }
+    let (restoredCurvature, restoredAnchor) = (backend.empty(1, store.count), backend.empty(1, store.count))
+    try store.restore(restoredCurvature, from: reader, under: "fisher")
+    try store.restore(restoredAnchor, from: reader, under: "anchor")
+    (curvature, anchor) = (restoredCurvature, restoredAnchor)
+  }
+}
