@@ -36,6 +36,9 @@ let package = Package(
       name: "CKernels",
       linkerSettings: [.linkedLibrary("m")]),
 
+    /// CRC32C and SHA-256 with processor instructions where there are any.
+    .target(name: "CChecksums"),
+
     // Floor 1, nouns.
     /// A strict JSON parser and writer that keeps keys byte for byte and names offsets.
     floor("StrictJSON", []),
@@ -48,7 +51,7 @@ let package = Package(
     /// The fast backend: OpenBLAS for products, CKernels for the rest, Swift for scheduling.
     floor("TensorCPU", ["TensorCore", "CKernels", "COpenBLAS"]),
     /// HDF5 checkpoints and safetensors: named tensors on disk.
-    floor("Archive", ["StrictJSON", "CHDF5"]),
+    floor("Archive", ["StrictJSON", "CHDF5", "CChecksums"]),
     /// Text to tokens to packed rows.
     floor("Corpus", ["StrictJSON", "CZlib"]),
 
