@@ -70,7 +70,7 @@ indirect enum TokenizerNormalizer: Sendable {
     case .nfc: UnicodeNormalization.normalized(text, composes: true)
     case .nfd: UnicodeNormalization.normalized(text, composes: false)
     case .lowercase: UnicodeNormalization.lowercased(text)
-    case .stripAccents: Self.withoutMarks(text)
+    case .stripAccents: Self.without(UnicodeClass.mark, text)
     case .bert(let cleans, let spaces, let strips, let lowercases):
       Self.bert(text, cleans: cleans, spaces: spaces, strips: strips, lowercases: lowercases)
     case .prepend(let prefix): text.isEmpty ? text : prefix + text
@@ -101,13 +101,13 @@ indirect enum TokenizerNormalizer: Sendable {
         if isSpaced { out.append(0x20) }
       }
     }
-    if strips { text = withoutMarks(UnicodeNormalization.normalized(text, composes: false)) }
+    if strips { text = without(UnicodeClass.nonspacing, UnicodeNormalization.normalized(text, composes: false)) }
     return lowercases ? UnicodeNormalization.lowercased(text) : text
   }
-  private static func withoutMarks(_ text: [UInt8]) -> [UInt8] {
+  private static func without(_ marks: UInt16, _ text: [UInt8]) -> [UInt8] {
     guard text.contains(where: { $0 >= 0x80 }) else { return text }
     return mapped(text) { value, bits, out in
-      if bits & UnicodeClass.mark == 0 { appendUTF8(value, to: &out) }
+      if bits & marks == 0 { appendUTF8(value, to: &out) }
     }
   }
   private static func mapped(_ text: [UInt8], _ body: (UInt32, UInt16, inout [UInt8]) -> Void) -> [UInt8] {

@@ -172,7 +172,7 @@ enum UnicodeCategories {
     1bca0+4 1d173+8 e0001 e0020+60 f0000+fffe 100000+fffe
     """
 
-  /// Nonspacing marks, removed with accents.
+  /// What `StripAccents` removes.
   static let marks: StaticString = """
     300+70 483+7 591+2d 5bf 5c1+2 5c4+2 5c7 610+b 64b+15 670 6d6+7 6df+6 6e7+2 6ea+4 711 730+1b 7a6+b 7eb+9
     816+4 81b+9 825+3 829+5 859+3 8d4+e 8e3+21 93a+3 93e+12 951+7 962+2 981+3 9bc 9be+7 9c7+2 9cb+3 9d7
@@ -191,6 +191,27 @@ enum UnicodeCategories {
     11c38+8 11c92+16 11ca9+e 16af0+5 16b30+7 16f51+2e 16f8f+4 1bc9d+2 1d165+5 1d16d+6 1d17b+8 1d185+7
     1d1aa+4 1d242+3 1da00+37 1da3b+32 1da75 1da84 1da9b+5 1daa1+f 1e000+7 1e008+11 1e01b+7 1e023+2 1e026+5
     1e8d0+7 1e944+7 e0100+f0
+    """
+
+  /// What BERT removes as accents.
+  static let nonspacing: StaticString = """
+    300+70 483+5 591+2d 5bf 5c1+2 5c4+2 5c7 610+b 64b+15 670 6d6+7 6df+6 6e7+2 6ea+4 711 730+1b 7a6+b 7eb+9
+    816+4 81b+9 825+3 829+5 859+3 8e3+20 93a 93c 941+8 94d 951+7 962+2 981 9bc 9c1+4 9cd 9e2+2 a01+2 a3c
+    a41+2 a47+2 a4b+3 a51 a70+2 a75 a81+2 abc ac1+5 ac7+2 acd ae2+2 b01 b3c b3f b41+4 b4d b56 b62+2 b82 bc0
+    bcd c00 c3e+3 c46+3 c4a+4 c55+2 c62+2 c81 cbc cbf cc6 ccc+2 ce2+2 d01 d41+4 d4d d62+2 dca dd2+3 dd6 e31
+    e34+7 e47+8 eb1 eb4+6 ebb+2 ec8+6 f18+2 f35 f37 f39 f71+e f80+5 f86+2 f8d+b f99+24 fc6 102d+4 1032+6
+    1039+2 103d+2 1058+2 105e+3 1071+4 1082 1085+2 108d 109d 135d+3 1712+3 1732+3 1752+2 1772+2 17b4+2
+    17b7+7 17c6 17c9+b 17dd 180b+3 18a9 1920+3 1927+2 1932 1939+3 1a17+2 1a1b 1a56 1a58+7 1a60 1a62 1a65+8
+    1a73+a 1a7f 1ab0+e 1b00+4 1b34 1b36+5 1b3c 1b42 1b6b+9 1b80+2 1ba2+4 1ba8+2 1bab+3 1be6 1be8+2 1bed
+    1bef+3 1c2c+8 1c36+2 1cd0+3 1cd4+d 1ce2+7 1ced 1cf4 1cf8+2 1dc0+36 1dfc+4 20d0+d 20e1 20e5+c 2cef+3 2d7f
+    2de0+20 302a+4 3099+2 a66f a674+a a69e+2 a6f0+2 a802 a806 a80b a825+2 a8c4 a8e0+12 a926+8 a947+b a980+3
+    a9b3 a9b6+4 a9bc a9e5 aa29+6 aa31+2 aa35+2 aa43 aa4c aa7c aab0 aab2+3 aab7+2 aabe+2 aac1 aaec+2 aaf6
+    abe5 abe8 abed fb1e fe00+10 fe20+10 101fd 102e0 10376+5 10a01+3 10a05+2 10a0c+4 10a38+3 10a3f 10ae5+2
+    11001 11038+f 1107f+3 110b3+4 110b9+2 11100+3 11127+5 1112d+8 11173 11180+2 111b6+9 111ca+3 1122f+3
+    11234 11236+2 112df 112e3+8 11300+2 1133c 11340 11366+7 11370+5 114b3+6 114ba 114bf+2 114c2+2 115b2+4
+    115bc+2 115bf+2 115dc+2 11633+8 1163d 1163f+2 116ab 116ad 116b0+6 116b7 1171d+3 11722+4 11727+5 16af0+5
+    16b30+7 16f8f+4 1bc9d+2 1d167+3 1d17b+8 1d185+7 1d1aa+4 1d242+3 1da00+37 1da3b+32 1da75 1da84 1da9b+5
+    1daa1+f 1e8d0+7 e0100+f0
     """
 
   /// What BERT surrounds with spaces.

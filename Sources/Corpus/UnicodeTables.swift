@@ -11,7 +11,8 @@ enum UnicodeClass {
   static let punctuation: UInt16 = 1 << 5
   static let control: UInt16 = 1 << 6
   static let mark: UInt16 = 1 << 7
-  static let ideograph: UInt16 = 1 << 8
+  static let nonspacing: UInt16 = 1 << 8
+  static let ideograph: UInt16 = 1 << 9
 }
 
 enum UnicodeTables {
@@ -28,6 +29,7 @@ enum UnicodeTables {
       (UnicodeCategories.words, UnicodeClass.word),
       (UnicodeCategories.punctuation, UnicodeClass.punctuation),
       (UnicodeCategories.controls, UnicodeClass.control), (UnicodeCategories.marks, UnicodeClass.mark),
+      (UnicodeCategories.nonspacing, UnicodeClass.nonspacing),
       (UnicodeCategories.ideographs, UnicodeClass.ideograph),
     ]
     for (text, bit) in sets {

@@ -43,6 +43,7 @@ clean = n.BertNormalizer(clean_text=True, handle_chinese_chars=False, strip_acce
 control = [c for c in removed(clean) if c not in (0, 0xFFFD)]
 clean_space = [c for c in POINTS if c != 32 and clean.normalize_str(chr(c)) == " "]
 mark = removed(n.StripAccents())
+nonspacing = removed(n.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False))
 cjk_rule = n.BertNormalizer(clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False)
 cjk = [c for c in POINTS if cjk_rule.normalize_str(chr(c)) == f" {chr(c)} "]
 assert set(space) == set(bert_space), set(space) ^ set(bert_space)
@@ -115,7 +116,8 @@ sets = [
     ("words", "`\\w`, for tokens that match whole words only.", word),
     ("punctuation", "What BERT calls punctuation.", punctuation),
     ("controls", "What BERT removes: control, format, private and unassigned code points.", control),
-    ("marks", "Nonspacing marks, removed with accents.", mark),
+    ("marks", "What `StripAccents` removes.", mark),
+    ("nonspacing", "What BERT removes as accents.", nonspacing),
     ("ideographs", "What BERT surrounds with spaces.", cjk),
 ]
 with open("Sources/Corpus/UnicodeCategories.swift", "w") as f:
