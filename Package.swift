@@ -104,7 +104,7 @@ let package = Package(
     tests("LedgerTests", ["Ledger", "StrictJSON"]),
     tests("ArchiveTests", ["Archive", "StrictJSON"]),
     tests("CorpusTests", ["Corpus", "StrictJSON"]),
-    tests("ModelsTests", ["Models", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
+    tests("ModelsTests", ["Models", "Curvature", "StrictJSON", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
     tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ContinualTests", ["Continual", "Curvature", "Training", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ProbesTests", ["Probes", "Models", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),

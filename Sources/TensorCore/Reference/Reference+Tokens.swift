@@ -59,6 +59,14 @@ extension ReferenceBackend {
     }
   }
 
+  public func takeColumns(_ x: Tensor, columns: [Int32], into y: Tensor) {
+    requireShape(y, x.rows, columns.count, "takeColumns: y")
+    for row in 0..<x.rows {
+      for (j, column) in columns.enumerated() { y[row, j] = x[row, Int(column)] }
+      for column in columns { x[row, Int(column)] = 0 }
+    }
+  }
+
   private func logSumExp(_ logits: Tensor, _ row: Int) -> Double {
     let values = (0..<logits.columns).map { logits[row, $0] }
     let top = values.max() ?? 0
