@@ -92,8 +92,9 @@ public enum DataReader {
         let row = try parser.object(line)
         guard let shape = known ?? RowParser.shape(of: row) else { throw RowParser.unknown(row) }
         known = shape
-        guard shape.isSupported else { return }
-        rows.append(SourceRow(sample: try parser.sample(row, shape: shape), file: path, line: number))
+        if shape.isSupported {
+          rows.append(SourceRow(sample: try parser.sample(row, shape: shape), file: path, line: number))
+        }
       } catch {
         bad.add(file: path, line: number, fault: error)
       }

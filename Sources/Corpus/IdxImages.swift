@@ -52,7 +52,9 @@ public struct IdxImages: Sendable {
     return copy
   }
 
-  private static func header(_ bytes: [UInt8], of file: String, magic: Int, dimensions: Int) throws(DataError) -> [Int] {
+  private static func header(
+    _ bytes: [UInt8], of file: String, magic: Int, dimensions: Int
+  ) throws(DataError) -> [Int] {
     func word(_ index: Int) -> Int { (0..<4).reduce(0) { $0 << 8 | Int(bytes[index * 4 + $1]) } }
     let start = 4 * (1 + dimensions)
     guard bytes.count >= start, word(0) == magic else {

@@ -68,6 +68,7 @@ struct RowParser {
   }
 
   private func text(_ value: JSON, named name: String, mayBeEmpty: Bool = false) throws(RowFault) -> String {
+    if value.isNull { throw RowFault("`\(name)` is null") }
     guard let text = value.string else { throw RowFault("`\(name)` is \(Self.kind(value)), not a string") }
     if mayBeEmpty { return text }
     guard !text.isEmpty else { throw RowFault("`\(name)` is empty") }
