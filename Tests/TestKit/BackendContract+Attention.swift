@@ -1,0 +1,87 @@
+// Contract cases for attention: segments of length 1, shared key heads, windows of one fused buffer, sharp scores.
+import TensorCore
+
+extension BackendContract {
+  static let attentionCases: [ContractCase] = [
+    ContractCase("attention and its gradient") { bench in
+      for (lengths, shape) in attentionShapes {
+        for strided in [false, true] { attend(bench, lengths, shape, strided: strided) }
+      }
+    },
+    ContractCase("attention, q k v in one buffer") { bench in
+      for (lengths, shape) in attentionShapes { attendFused(bench, lengths, shape) }
+    },
+    ContractCase("attention, sharp scores") { bench in
+      attend(
+        bench, [9, 1, 20], AttentionShape(heads: 4, keyHeads: 2, headDimension: 8, scale: 0.35), strided: false,
+        deviation: 30, tolerance: .sharpAttention)
+    },
+  ]
+
+  private static let attentionShapes: [([Int], AttentionShape)] = [
+    ([1], AttentionShape(heads: 1, keyHeads: 1, headDimension: 1, scale: 1)),
+    ([1, 1, 1], AttentionShape(heads: 2, keyHeads: 1, headDimension: 3, scale: 0.5)),
+    ([5], AttentionShape(heads: 4, keyHeads: 2, headDimension: 4, scale: 0.5)),
+    ([3, 1, 7], AttentionShape(heads: 6, keyHeads: 3, headDimension: 5, scale: 0.447)),
+    ([17, 33, 1, 2], AttentionShape(heads: 3, keyHeads: 3, headDimension: 8, scale: 0.3535)),
+    ([70, 1, 40], AttentionShape(heads: 4, keyHeads: 1, headDimension: 16, scale: 0.25)),
+    ([130], AttentionShape(heads: 2, keyHeads: 1, headDimension: 64, scale: 0.125)),
+  ]
+
+  private static func attend(
+    _ bench: ContractBench, _ lengths: [Int], _ shape: AttentionShape, strided: Bool, deviation: Float = 1,
+    tolerance: Tolerance = .attention
+  ) {
+    bench.context =
+      "segments \(lengths), \(shape.heads)/\(shape.keyHeads) heads of \(shape.headDimension)"
+      + (strided ? ", strided" : "")
+    let tokens = lengths.reduce(0, +)
+    let width = shape.heads * shape.headDimension
+    let keyWidth = shape.keyHeads * shape.headDimension
+    attend(
+      bench, Segments(lengths: lengths), shape, tolerance,
+      q: bench.normal("q", tokens, width, strided: strided, deviation: deviation),
+      k: bench.normal("k", tokens, keyWidth, strided: strided, deviation: deviation),
+      v: bench.normal("v", tokens, keyWidth, strided: strided),
+      dq: bench.blank("dq", tokens, width, strided: strided),
+      dk: bench.blank("dk", tokens, keyWidth, strided: strided),
+      dv: bench.blank("dv", tokens, keyWidth, strided: strided), strided: strided)
+  }
+
+  private static func attendFused(_ bench: ContractBench, _ lengths: [Int], _ shape: AttentionShape) {
+    bench.context = "segments \(lengths), \(shape.heads)/\(shape.keyHeads) heads of \(shape.headDimension), fused"
+    let tokens = lengths.reduce(0, +)
+    let width = shape.heads * shape.headDimension
+    let keyWidth = shape.keyHeads * shape.headDimension
+    let all = bench.normal("qkv", tokens, width + 2 * keyWidth)
+    let gradients = bench.blank("dqkv", tokens, width + 2 * keyWidth)
+    let ranges = [0..<width, width..<width + keyWidth, width + keyWidth..<width + 2 * keyWidth]
+    attend(
+      bench, Segments(lengths: lengths), shape, .attention,
+      q: all.columns(ranges[0]), k: all.columns(ranges[1]), v: all.columns(ranges[2]),
+      dq: gradients.columns(ranges[0]), dk: gradients.columns(ranges[1]), dv: gradients.columns(ranges[2]),
+      strided: false)
+  }
+
+  private static func attend(
+    _ bench: ContractBench, _ segments: Segments, _ shape: AttentionShape, _ tolerance: Tolerance, q: Tensor,
+    k: Tensor, v: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, strided: Bool
+  ) {
+    let out = bench.blank("out", q.rows, q.columns, strided: strided)
+    let logSumExp = bench.blank("logSumExp", q.rows, shape.heads, strided: strided)
+    bench.backend.attention(
+      q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
+    bench.output("out", out, tolerance, floor: 1)
+    bench.output("logSumExp", logSumExp, tolerance, floor: 1)
+    // Every backend differentiates from the same forward result, so only the gradient is judged here.
+    ReferenceBackend().attention(
+      q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
+    let dOut = bench.normal("dOut", q.rows, q.columns, strided: strided)
+    bench.backend.attentionGradient(
+      dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq, dk: dk,
+      dv: dv)
+    bench.output("dq", dq, tolerance, floor: 1)
+    bench.output("dk", dk, tolerance, floor: 1)
+    bench.output("dv", dv, tolerance, floor: 1)
+  }
+}

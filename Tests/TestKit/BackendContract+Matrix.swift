@@ -1,0 +1,101 @@
+// Contract cases for products and column sums: single rows and columns, sizes beside multiples of 8 and 16, windows.
+import TensorCore
+
+extension BackendContract {
+  static let matrixCases: [ContractCase] = [
+    ContractCase("multiply") { multiplications($0, accumulate: false) },
+    ContractCase("multiply, accumulating") { multiplications($0, accumulate: true) },
+    ContractCase("addBias") { bench in
+      forShapes(bench, elementShapes) { rows, columns, strided in
+        let bias = bench.normal("bias", 1, columns, strided: strided)
+        let y = bench.normal("y", rows, columns, strided: strided)
+        bench.backend.addBias(bias, to: y)
+        bench.output("y", y, .arithmetic)
+      }
+    },
+    ContractCase("columnSums") { bench in
+      forShapes(bench, elementShapes) { rows, columns, strided in
+        let x = bench.normal("x", rows, columns, strided: strided)
+        let sums = bench.blank("sums", 1, columns, strided: strided)
+        bench.backend.columnSums(x, into: sums, accumulate: false)
+        bench.output("sums", sums, .sum, floor: 1)
+        let more = bench.normal("more", 1, columns, strided: strided)
+        bench.backend.columnSums(x, into: more, accumulate: true)
+        bench.output("sums on top", more, .sum, floor: 1)
+      }
+    },
+    ContractCase("accumulateSquaredProducts") { bench in
+      forSegments(bench) { segments, p, q, strided in
+        let a = bench.normal("a", segments.tokens, p, strided: strided)
+        let b = bench.normal("b", segments.tokens, q, strided: strided)
+        let f = bench.positive("F", p, q, strided: strided)
+        bench.backend.accumulateSquaredProducts(a, b, segments: segments, into: f)
+        bench.output("F", f, .squaredSum)
+      }
+    },
+    ContractCase("accumulateProductsOfSquares") { bench in
+      forSegments(bench) { segments, p, q, strided in
+        let a = bench.normal("a", segments.tokens, p, strided: strided)
+        let b = bench.normal("b", segments.tokens, q, strided: strided)
+        let f = bench.positive("F", p, q, strided: strided)
+        bench.backend.accumulateProductsOfSquares(a, b, into: f)
+        bench.output("F", f, .squaredSum)
+      }
+    },
+    ContractCase("accumulateSquaredColumnSums") { bench in
+      forSegments(bench) { segments, p, _, strided in
+        let x = bench.normal("x", segments.tokens, p, strided: strided)
+        let f = bench.positive("F", 1, p, strided: strided)
+        bench.backend.accumulateSquaredColumnSums(x, segments: segments, into: f)
+        bench.output("F", f, .squaredSum)
+      }
+    },
+  ]
+
+  /// Rows and columns for functions that work element by element or row by row.
+  static let elementShapes = [(1, 1), (1, 13), (7, 1), (5, 8), (9, 33), (150, 130)]
+
+  /// Calls `body` for every shape, compact and strided.
+  static func forShapes(
+    _ bench: ContractBench, _ shapes: [(Int, Int)], _ body: (_ rows: Int, _ columns: Int, _ strided: Bool) -> Void
+  ) {
+    for (rows, columns) in shapes {
+      for strided in [false, true] {
+        bench.context = "[\(rows), \(columns)]\(strided ? " strided" : "")"
+        body(rows, columns, strided)
+      }
+    }
+  }
+
+  private static func forSegments(
+    _ bench: ContractBench, _ body: (_ segments: Segments, _ p: Int, _ q: Int, _ strided: Bool) -> Void
+  ) {
+    let shapes = [([1], 1, 1), ([4], 3, 1), ([1, 1, 1], 1, 5), ([3, 1, 7], 9, 17), ([40, 1, 23, 2], 65, 33)]
+    for (lengths, p, q) in shapes {
+      for strided in [false, true] {
+        bench.context = "segments \(lengths), [\(p), \(q)]\(strided ? " strided" : "")"
+        body(Segments(lengths: lengths), p, q, strided)
+      }
+    }
+  }
+
+  private static func multiplications(_ bench: ContractBench, accumulate: Bool) {
+    let shapes = [
+      (1, 1, 1), (1, 7, 5), (5, 1, 3), (3, 4, 1), (1, 129, 70), (17, 33, 9), (64, 48, 80), (130, 65, 257),
+    ]
+    for (m, k, n) in shapes {
+      for (transposeA, transposeB) in [(false, false), (false, true), (true, false), (true, true)] {
+        for strided in [false, true] {
+          bench.context =
+            "\(m)×\(k)×\(n)\(transposeA ? " Aᵀ" : "")\(transposeB ? " Bᵀ" : "")\(strided ? " strided" : "")"
+          let a = bench.normal("A", transposeA ? k : m, transposeA ? m : k, strided: strided)
+          let b = bench.normal("B", transposeB ? n : k, transposeB ? k : n, strided: strided)
+          let c = accumulate ? bench.normal("C", m, n, strided: strided) : bench.blank("C", m, n, strided: strided)
+          bench.backend.multiply(
+            a, transposed: transposeA, b, transposed: transposeB, into: c, accumulate: accumulate)
+          bench.output("C", c, .sum, floor: 1)
+        }
+      }
+    }
+  }
+}

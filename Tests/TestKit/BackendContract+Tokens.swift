@@ -1,0 +1,96 @@
+// Contract cases between tokens and vectors: repeated tokens, unscored rows, vocabularies of one, flat and sharp logits.
+import TensorCore
+
+extension BackendContract {
+  static let tokenCases: [ContractCase] = [
+    ContractCase("gather and scatterAdd") { bench in
+      for (vocabulary, columns, count) in [(1, 1, 1), (5, 9, 12), (3, 17, 70), (97, 33, 200)] {
+        for strided in [false, true] {
+          bench.context = "\(count) tokens of [\(vocabulary), \(columns)]\(strided ? " strided" : "")"
+          let tokens = bench.tokens(count, below: vocabulary)
+          let table = bench.normal("table", vocabulary, columns, strided: strided)
+          let y = bench.blank("y", count, columns, strided: strided)
+          bench.backend.gather(table, tokens: tokens, into: y)
+          bench.output("y", y, .exact)
+          let dy = bench.normal("dy", count, columns, strided: strided)
+          bench.backend.scatterAdd(dy, tokens: tokens, into: table)
+          bench.output("table", table, .sum)
+        }
+      }
+    },
+    ContractCase("crossEntropy") { bench in
+      forLogits(bench) { logits, targets, strided in
+        let losses = bench.blank("losses", 1, logits.rows, strided: strided)
+        bench.backend.crossEntropy(logits, targets: targets, scale: 0.125, losses: losses)
+        bench.output("losses", losses, .softmax, floor: 1)
+        bench.output("gradient", logits, .softmax, floor: 0.01)
+      }
+    },
+    ContractCase("negativeLogLikelihood") { bench in
+      forLogits(bench) { logits, targets, strided in
+        let losses = bench.blank("losses", 1, logits.rows, strided: strided)
+        bench.backend.negativeLogLikelihood(logits, targets: targets, losses: losses)
+        bench.output("losses", losses, .softmax, floor: 1)
+      }
+    },
+    ContractCase("softmax") { bench in
+      forLogits(bench) { logits, _, strided in
+        let probabilities = bench.blank("probabilities", logits.rows, logits.columns, strided: strided)
+        bench.backend.softmax(logits, into: probabilities)
+        bench.output("probabilities", probabilities, .softmax)
+      }
+    },
+    ContractCase("sampleLabels") { bench in
+      forLogits(bench) { logits, _, _ in
+        let labels = bench.backend.sampleLabels(logits, uniforms: clearUniforms(bench, logits))
+        bench.output("labels", labels.map(Double.init), .exact)
+        let extremes = [0, 1 - 0x1p-53].flatMap {
+          bench.backend.sampleLabels(logits, uniforms: [Double](repeating: $0, count: logits.rows))
+        }
+        let valid = extremes.allSatisfy { $0 >= 0 && $0 < logits.columns }
+        bench.output("labels at the ends exist", [valid ? 1 : 0], .exact)
+      }
+    },
+  ]
+
+  /// Uniforms well inside the interval of some label, so that no rounding can move them into its neighbour's.
+  private static func clearUniforms(_ bench: ContractBench, _ logits: Tensor) -> [Double] {
+    let probabilities = ReferenceBackend().empty(logits.rows, logits.columns)
+    ReferenceBackend().softmax(logits, into: probabilities)
+    return (0..<logits.rows).map { row in
+      let values = probabilities.rows(row..<row + 1).toArray().map(Double.init)
+      var uniform = 0.0
+      repeat {
+        uniform = bench.random.uniform()
+        var (distance, cumulative) = (uniform, 0.0)
+        for value in values {
+          cumulative += value
+          distance = min(distance, abs(uniform - cumulative))
+        }
+        if distance > 1e-5 { return uniform }
+      } while true
+    }
+  }
+
+  private static func forLogits(
+    _ bench: ContractBench, _ body: (_ logits: Tensor, _ targets: [Int32], _ strided: Bool) -> Void
+  ) {
+    for (rows, vocabulary) in [(1, 1), (1, 9), (6, 2), (13, 37), (40, 1031)] {
+      for (strided, deviation, mean) in [(false, 1, 0), (true, 2, 0), (false, 60, 0), (true, 1, 300)] {
+        for unscored in [0, 3, 1] {
+          bench.context =
+            "[\(rows), \(vocabulary)], logits \(mean) ± \(deviation), one in \(unscored) unscored"
+            + (strided ? ", strided" : "")
+          let targets = bench.tokens(rows, below: vocabulary).map { target in
+            unscored > 0 && bench.random.integer(below: unscored) == 0 ? Int32(-1) : target
+          }
+          let logits = bench.tensor("logits", rows, vocabulary, strided: strided) {
+            // Multiples of 1/64 are exact in Float even on top of 300.
+            (Float(mean) * 64 + (Float(deviation) * 64 * Float($0.normal())).rounded()) / 64
+          }
+          body(logits, targets, strided)
+        }
+      }
+    }
+  }
+}
