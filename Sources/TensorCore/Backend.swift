@@ -99,7 +99,7 @@ public protocol Backend: AnyObject {
   /// y = (x − mean) · inverse · gain + shift per row; mean is 0 unless centred (root-mean-square form).
   ///
   /// inverse = 1/√(mean((x − mean)²) + ε)
-  /// - Shapes: x, y [N, C]; gain, shift [1, C]; statistics [N, 2] receives (mean, inverse)
+  /// - Shapes: x, y [N, C]; gain, shift [1, C]; statistics [N, 2], contiguous, receives (mean, inverse)
   func normalize(
     _ x: Tensor, gain: Tensor, shift: Tensor?, epsilon: Float, centred: Bool, into y: Tensor, statistics: Tensor)
   /// dx of `normalize`, added to dx where `accumulate`.

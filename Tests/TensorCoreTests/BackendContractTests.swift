@@ -1,4 +1,5 @@
 // Runs the backend contract on every backend; the reference runs it too, as a check of the contract itself.
+import TensorCPU
 import TensorCore
 import TestKit
 import Testing
@@ -10,7 +11,9 @@ struct NamedBackend: Sendable, CustomTestStringConvertible {
   var testDescription: String { name }
 
   static let all: [NamedBackend] = [
-    NamedBackend(name: "reference", make: { ReferenceBackend() })
+    NamedBackend(name: "reference", make: { ReferenceBackend() }),
+    NamedBackend(name: "cpu, 1 thread", make: { CPUBackend(threads: 1) }),
+    NamedBackend(name: "cpu, 2 threads", make: { CPUBackend(threads: 2) }),
   ]
 }
 
@@ -22,6 +25,10 @@ struct NamedBackend: Sendable, CustomTestStringConvertible {
 
   @Test func theReferenceRepeatsItsBits() {
     #expect(BackendContract.determinism { _ in ReferenceBackend() } == [])
+  }
+
+  @Test func theThreadCountChangesNoBitOnTheCPU() {
+    #expect(BackendContract.determinism { CPUBackend(threads: $0) } == [])
   }
 
   /// The contract must be able to fail: a wrong number, a write beside a window or to an input is noticed.
