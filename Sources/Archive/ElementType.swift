@@ -25,7 +25,7 @@ public enum ElementType: String, Sendable, CaseIterable {
   }
 }
 
-/// The product of a shape, or nil where it overflows or a side is negative.
+/// The product of a shape, or nil where a side is negative or the sides other than zero overflow together.
 func checkedCount(_ shape: [Int]) -> Int? {
   var product = 1
   var hasZero = false
