@@ -31,7 +31,9 @@ func checkedCount(_ shape: [Int]) -> Int? {
   var hasZero = false
   for side in shape {
     guard side >= 0 else { return nil }
-    if side == 0 { hasZero = true } else {
+    if side == 0 {
+      hasZero = true
+    } else {
       let (value, overflow) = product.multipliedReportingOverflow(by: side)
       guard !overflow else { return nil }
       product = value

@@ -18,20 +18,28 @@ import Testing
       let calls = counting.calls
       #expect(calls > 30 && old != new)
 
-      var kept = 0, complete = 0, late = 0
-      let codes: [(Int32, FaultPlan.Mode)] = [(ENOSPC, .once), (EIO, .once), (EDQUOT, .always), (EINTR, .once), (0, .short)]
+      var kept = 0
+      var complete = 0
+      var late = 0
+      let codes: [(Int32, FaultPlan.Mode)] = [
+        (ENOSPC, .once), (EIO, .once), (EDQUOT, .always), (EINTR, .once), (0, .short),
+      ]
       for (code, mode) in codes {
         for number in 1...calls {
           try put(old, at: path)
           let plan = FaultPlan(failing: number, code: code, mode: mode)
           let error = archiveError {
-            try FaultPlan.$current.withValue(plan) { try sampleWriter(step: 2).write(to: path, metadata: [:]) }
+            try FaultPlan.$current.withValue(plan) {
+              try sampleWriter(step: 2).write(to: path, metadata: [:])
+            }
           }
           let after = try bytes(of: path)
           #expect(try names(in: folder) == ["a.h5"], "call \(number), code \(code)")
           if let error {
             #expect([.full, .io, .cannotCreate].contains(error.kind), "\(error)")
-            if after == old { kept += 1 } else {
+            if after == old {
+              kept += 1
+            } else {
               #expect(after == new && error.reason.contains("in place"), "call \(number), code \(code)")
               late += 1
             }
@@ -41,7 +49,9 @@ import Testing
           }
         }
       }
-      print("faults: \(calls) calls x 5 ways: \(kept) kept the old file, \(late) reported after the rename, \(complete) complete")
+      print(
+        "faults: \(calls) calls x 5 ways: \(kept) kept the old file, \(late) late, \(complete) complete"
+      )
       #expect(kept > calls * 2 && complete >= calls * 2 && late >= 1)
     }
   }
@@ -52,7 +62,9 @@ import Testing
       try AtomicFile.write("old", to: path)
       for number in 1...8 {
         let plan = FaultPlan(failing: number, code: ENOSPC)
-        let error = archiveError { try FaultPlan.$current.withValue(plan) { try AtomicFile.write("new", to: path) } }
+        let error = archiveError {
+          try FaultPlan.$current.withValue(plan) { try AtomicFile.write("new", to: path) }
+        }
         let text = String(decoding: try bytes(of: path), as: UTF8.self)
         #expect(text == (error == nil || error?.reason.contains("in place") == true ? "new" : "old"))
         #expect(try names(in: folder) == ["results.json"])
@@ -69,8 +81,10 @@ import Testing
       try FileManager.default.createDirectory(atPath: folder + "/d.h5", withIntermediateDirectories: false)
       try put([1], at: folder + "/file")
       let cases: [(String, ArchiveError.Kind)] = [
-        (folder + "/d.h5", .cannotCreate), (folder + "/absent/a.h5", .cannotCreate), (folder + "/file/a.h5", .cannotCreate),
-        ("/dev/null", .cannotCreate), (folder + "/", .cannotCreate), ("", .cannotCreate), (folder + "/a\0b", .cannotCreate),
+        (folder + "/d.h5", .cannotCreate), (folder + "/absent/a.h5", .cannotCreate),
+        (folder + "/file/a.h5", .cannotCreate),
+        ("/dev/null", .cannotCreate), (folder + "/", .cannotCreate), ("", .cannotCreate),
+        (folder + "/a\0b", .cannotCreate),
         (folder + "/" + String(repeating: "n", count: 300), .cannotCreate),
       ]
       for (path, kind) in cases {
@@ -102,7 +116,10 @@ import Testing
     try withTemporaryDirectory { folder in
       let living = ".a.h5.\(getpid())-"
       let start = try #require(startOfThisProcess())
-      let keep = ["a.h5", ".hidden", "\(living)\(start)-1.retain-tmp", ".x.retain-tmp", ".a.1-2.retain-tmp", ".a.x-y-z.retain-tmp"]
+      let keep = [
+        "a.h5", ".hidden", "\(living)\(start)-1.retain-tmp", ".x.retain-tmp", ".a.1-2.retain-tmp",
+        ".a.x-y-z.retain-tmp",
+      ]
       let drop = ["\(living)1-1.retain-tmp", ".a.b.99999999-5-3.retain-tmp"]
       for name in keep + drop { try put([1], at: folder + "/" + name) }
       #expect(try removeStaleTemporaries(in: folder).sorted() == drop.sorted())
@@ -111,7 +128,9 @@ import Testing
     }
   }
   private func startOfThisProcess() -> String? {
-    guard let text = try? String(contentsOfFile: "/proc/self/stat", encoding: .utf8), let end = text.lastIndex(of: ")") else { return nil }
+    guard let text = try? String(contentsOfFile: "/proc/self/stat", encoding: .utf8),
+      let end = text.lastIndex(of: ")")
+    else { return nil }
     let fields = text[text.index(after: end)...].split(separator: " ")
     return fields.count > 19 ? String(fields[19]) : nil
   }

@@ -42,7 +42,8 @@ import Testing
         #expect(crc.value == cchecksums_crc32c_portable(0, whole.baseAddress, whole.count))
         #expect(sha.finish() == SHA256.hash(whole))
         #expect(sha.finish() == sha.finish())
-        var fast = (1...8).map { UInt32($0) }, portable = fast
+        var fast = (1...8).map { UInt32($0) }
+        var portable = fast
         cchecksums_sha256_blocks(&fast, whole.baseAddress, whole.count / 64)
         cchecksums_sha256_blocks_portable(&portable, whole.baseAddress, whole.count / 64)
         #expect(fast == portable)
@@ -53,7 +54,9 @@ import Testing
   @Test func sumOfAFile() throws {
     try withTemporaryDirectory { folder in
       try put([UInt8](repeating: UInt8(ascii: "a"), count: 1_000_000), at: folder + "/a")
-      #expect(try sha256(ofFile: folder + "/a") == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
+      #expect(
+        try sha256(ofFile: folder + "/a")
+          == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
       #expect(archiveError { _ = try sha256(ofFile: folder + "/b") }?.kind == .missing)
       #expect(archiveError { _ = try sha256(ofFile: folder) }?.kind == .damaged)
     }
@@ -61,7 +64,8 @@ import Testing
 
   @Test func halfIsExactForAllPatterns() {
     for bits in UInt16.min...UInt16.max {
-      let ours = Half.expand(bits), theirs = Float(Float16(bitPattern: bits))
+      let ours = Half.expand(bits)
+      let theirs = Float(Float16(bitPattern: bits))
       #expect(theirs.isNaN ? ours.isNaN : ours.bitPattern == theirs.bitPattern, "\(bits)")
     }
   }

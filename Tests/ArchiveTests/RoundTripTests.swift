@@ -17,8 +17,11 @@ import Testing
       #expect(reader.entries.count == 11)
       #expect(try reader.floats("model/layers.0.weight") == (0..<1500).map { Float($0) * 0.25 - 3 })
       let bias = try reader.floats("model/layers.0.bias")
-      #expect(bias[0] == 1 && bias[1] == -2.5 && bias[3] == .infinity && abs(bias[2] - 0.1) < 0.0005 && bias[4] > 0)
-      #expect(try reader.doubles("optimizer/m/layers.0.weight").map(\.bitPattern) == [Double.pi, -0.0, 1e300].map(\.bitPattern))
+      #expect(
+        bias[0] == 1 && bias[1] == -2.5 && bias[3] == .infinity && abs(bias[2] - 0.1) < 0.0005 && bias[4] > 0)
+      #expect(
+        try reader.doubles("optimizer/m/layers.0.weight").map(\.bitPattern)
+          == [Double.pi, -0.0, 1e300].map(\.bitPattern))
       #expect(try reader.ints("optimizer/step") == [7])
       #expect(reader.entry("optimizer/step")?.shape == [])
       #expect(reader.entry("optimizer/step")?.description == "Steps taken.")
@@ -42,7 +45,9 @@ import Testing
 
   @Test func equalContentGivesEqualBytes() throws {
     try withTemporaryDirectory { folder in
-      for name in ["a.h5", "b.h5"] { try sampleWriter().write(to: "\(folder)/\(name)", metadata: sampleMetadata) }
+      for name in ["a.h5", "b.h5"] {
+        try sampleWriter().write(to: "\(folder)/\(name)", metadata: sampleMetadata)
+      }
       #expect(try bytes(of: folder + "/a.h5") == bytes(of: folder + "/b.h5"))
       #expect(try names(in: folder) == ["a.h5", "b.h5"])
     }
@@ -85,14 +90,22 @@ import Testing
     try withTemporaryDirectory { folder in
       let mistakes: [(inout ArchiveWriter) -> Void] = [
         { $0.add("a", floats: [1, 2], shape: [3]) },
-        { $0.add("a", floats: [1]); $0.add("a", floats: [2]) },
-        { $0.add("a", floats: [1]); $0.add("a/b", floats: [2]) },
+        {
+          $0.add("a", floats: [1])
+          $0.add("a", floats: [2])
+        },
+        {
+          $0.add("a", floats: [1])
+          $0.add("a/b", floats: [2])
+        },
         { $0.add("a//b", floats: [1]) }, { $0.add("/a", floats: [1]) }, { $0.add("", floats: [1]) },
-        { $0.add("a/../b", floats: [1]) }, { $0.add("manifest", floats: [1]) }, { $0.add("a\0b", floats: [1]) },
+        { $0.add("a/../b", floats: [1]) }, { $0.add("manifest", floats: [1]) },
+        { $0.add("a\0b", floats: [1]) },
         { $0.add("a", floats: [1], shape: [-1, -1]) }, { $0.add("a", floats: [], shape: [.max, .max, 0]) },
         { $0.add("a", floats: [1], shape: [1, 1, 1, 1, 1, 1, 1, 1, 1]) },
         { $0.attribute("", "README", "x") }, { $0.attribute("g", "description", "x") },
-        { $0.attribute("g", "x", [1]) }, { $0.attribute("g", "x", .string(String(repeating: "y", count: 70_000))) },
+        { $0.attribute("g", "x", [1]) },
+        { $0.attribute("g", "x", .string(String(repeating: "y", count: 70_000))) },
       ]
       for (number, mistake) in mistakes.enumerated() {
         var writer = ArchiveWriter()
@@ -123,10 +136,14 @@ import Testing
   @Test func manyEntriesInOneGroup() throws {
     try withTemporaryDirectory { folder in
       var writer = ArchiveWriter()
-      for number in 0..<2000 { writer.add("g/t\(number)", floats: [Float(number)], description: "Number \(number).") }
+      for number in 0..<2000 {
+        writer.add("g/t\(number)", floats: [Float(number)], description: "Number \(number).")
+      }
       try writer.write(to: folder + "/a.h5", metadata: [:])
       let reader = try ArchiveReader(path: folder + "/a.h5")
-      for number in stride(from: 0, to: 2000, by: 111) { #expect(try reader.floats("g/t\(number)") == [Float(number)]) }
+      for number in stride(from: 0, to: 2000, by: 111) {
+        #expect(try reader.floats("g/t\(number)") == [Float(number)])
+      }
     }
   }
 
@@ -165,7 +182,9 @@ import Testing
       let read = try clock.measure { try reader.floats("model/w", into: memory) }
       let verify = try clock.measure { try reader.verify() }
       func rate(_ time: Duration) -> Int { Int(Double(count * 4) / 1e6 / (time / .seconds(1))) }
-      print("archive of 64 MiB: write+fsync+verify \(rate(write)) MB/s, read \(rate(read)), verify \(rate(verify))")
+      print(
+        "64 MiB: write+fsync+verify \(rate(write)) MB/s, read \(rate(read)), verify \(rate(verify))"
+      )
       #expect(memory[count - 1] == 65535)
     }
   }

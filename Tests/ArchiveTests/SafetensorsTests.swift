@@ -1,4 +1,4 @@
-// Safetensors: what we write we read, what transformers wrote we read, and hostile headers are refused by name.
+// Safetensors: what we write we read, what transformers wrote we read, hostile headers are refused.
 // Real models are used where the shared folder is present; the small files here cover the same code.
 import Archive
 import Foundation
@@ -9,9 +9,12 @@ import Testing
 /// A file with this header and this many bytes of data.
 private func file(_ header: String, data: Int = 0, length: UInt64? = nil) -> [UInt8] {
   let text = Array(header.utf8)
-  return withUnsafeBytes(of: (length ?? UInt64(text.count)).littleEndian) { Array($0) } + text + [UInt8](repeating: 0, count: data)
+  return withUnsafeBytes(of: (length ?? UInt64(text.count)).littleEndian) { Array($0) } + text
+    + [UInt8](repeating: 0, count: data)
 }
-private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: String = "[2]", _ offsets: String = "[0,8]") -> String {
+private func tensor(
+  _ name: String = "a", _ dtype: String = "F32", _ shape: String = "[2]", _ offsets: String = "[0,8]"
+) -> String {
   #""\#(name)":{"dtype":"\#(dtype)","shape":\#(shape),"data_offsets":\#(offsets)}"#
 }
 
@@ -26,15 +29,21 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
   @Test func roundTrip() throws {
     try withTemporaryDirectory { folder in
       let path = folder + "/model.safetensors"
-      let a = (0..<600_001).map { Float($0) - 3.5 }, b: [Float] = [0.1, -0.2, 3e38], c: [Float] = []
+      let a = (0..<600_001).map { Float($0) - 3.5 }
+      let b: [Float] = [0.1, -0.2, 3e38]
+      let c: [Float] = []
       try a.withUnsafeBufferPointer { a in
         try b.withUnsafeBufferPointer { b in
           try c.withUnsafeBufferPointer { c in
             let tensors: [SafetensorsWriter.Tensor] = [
-              ("z.odd", [3], .bfloat16, b), ("wide", [600_001, 1], .bfloat16, a), ("a", [600_001], .float32, a),
+              ("z.odd", [3], .bfloat16, b), ("wide", [600_001, 1], .bfloat16, a),
+              ("a", [600_001], .float32, a),
               ("none", [0, 7], .float32, c), ("scalar", [], .float32, .init(rebasing: a[0..<1])),
             ]
-            #expect(try SafetensorsWriter.write(tensors, metadata: ["who": "»us«"], to: path) == ["model.safetensors"])
+            #expect(
+              try SafetensorsWriter.write(tensors, metadata: ["who": "»us«"], to: path) == [
+                "model.safetensors"
+              ])
             let first = try bytes(of: path)
             try SafetensorsWriter.write(tensors.reversed(), metadata: ["who": "»us«"], to: path)
             #expect(try bytes(of: path) == first)
@@ -57,8 +66,11 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
     try withTemporaryDirectory { folder in
       let values = (0..<100).map { Float($0) }
       try values.withUnsafeBufferPointer { data in
-        let tensors = (0..<7).map { (name: "layer.\($0)", shape: [10, 10], type: ElementType.float32, data: data) }
-        let written = try SafetensorsWriter.write(tensors, to: folder + "/model.safetensors", maximumShardBytes: 900)
+        let tensors = (0..<7).map {
+          (name: "layer.\($0)", shape: [10, 10], type: ElementType.float32, data: data)
+        }
+        let written = try SafetensorsWriter.write(
+          tensors, to: folder + "/model.safetensors", maximumShardBytes: 900)
         #expect(written.count == 5 && written[0] == "model-00001-of-00004.safetensors")
         #expect(written[4] == "model.safetensors.index.json")
       }
@@ -69,9 +81,11 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
       #expect(archiveError { _ = try model.floats("layer.9") }?.kind == .incompatible)
       let index = folder + "/model.safetensors.index.json"
       for (name, map) in [
-        ("outside", #"{"layer.0":"../model-00001-of-00004.safetensors"}"#), ("absolute", #"{"layer.0":"/etc/passwd"}"#),
+        ("outside", #"{"layer.0":"../model-00001-of-00004.safetensors"}"#),
+        ("absolute", #"{"layer.0":"/etc/passwd"}"#),
         ("absent", #"{"layer.0":"other.safetensors"}"#), ("not text", #"{"layer.0":1}"#),
-        ("wrong shard", #"{"layer.0":"model-00004-of-00004.safetensors"}"#), ("twice", #"{"layer.0":"a","layer.0":"b"}"#),
+        ("wrong shard", #"{"layer.0":"model-00004-of-00004.safetensors"}"#),
+        ("twice", #"{"layer.0":"a","layer.0":"b"}"#),
       ] {
         try put(Array(#"{"weight_map":\#(map)}"#.utf8), at: index)
         #expect(archiveError { _ = try SafetensorsModel(folder: folder) }?.kind == .damaged, "\(name)")
@@ -88,7 +102,9 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
       #expect(archiveError { _ = try SafetensorsModel(folder: folder) }?.kind == .missing)
       try put([0x80, 2], at: folder + "/pytorch_model.bin")
       let error = archiveError { _ = try SafetensorsModel(folder: folder) }
-      #expect(error?.kind == .unsupported && error?.kind.exitCode == 69 && error?.reason.contains("pickle is never loaded") == true)
+      #expect(
+        error?.kind == .unsupported && error?.kind.exitCode == 69
+          && error?.reason.contains("pickle is never loaded") == true)
       #expect(archiveError { _ = try SafetensorsModel(folder: folder + "/no") }?.kind == .missing)
     }
   }
@@ -98,14 +114,23 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
     #expect(try error(file("{" + tensor() + "}   ", data: 8)) == nil)
     #expect(try error(file("{}")) == nil)
     // Tensors without elements may share a place, in any order of the header.
-    #expect(try error(file("{" + tensor("b", "F32", "[2]", "[0,8]") + "," + tensor("z", "F32", "[0,3]", "[0,0]") + "}", data: 8)) == nil)
-    #expect(try error(file("{" + tensor("b", "F32", "[2]", "[8,16]") + "," + tensor() + "}", data: 16)) == nil)
+    #expect(
+      try error(
+        file(
+          "{" + tensor("b", "F32", "[2]", "[0,8]") + "," + tensor("z", "F32", "[0,3]", "[0,0]") + "}", data: 8
+        )) == nil)
+    #expect(
+      try error(file("{" + tensor("b", "F32", "[2]", "[8,16]") + "," + tensor() + "}", data: 16)) == nil)
     let deep = String(repeating: "[", count: 4000)
     let cases: [(String, [UInt8])] = [
-      ("S1 empty", []), ("S1 seven bytes", [UInt8](repeating: 0, count: 7)), ("S1 longer than the file", file("{}", length: 3)),
-      ("S1 2^63", file("{}", length: 1 << 63)), ("S1 2^64-1", file("{}", length: .max)), ("S2 huge", file("{}", length: 100_000_001)),
-      ("S3 start", file(" {}")), ("S3 end", file("{}\n")), ("S3 garbage", file("{}x")), ("S3 array", file("[]")),
-      ("S3 UTF-8", file("{}").dropLast(1) + [0xFF]), ("S3 BOM", file("\u{FEFF}{}")), ("S3 depth", file("{\"a\":\(deep)}")),
+      ("S1 empty", []), ("S1 seven bytes", [UInt8](repeating: 0, count: 7)),
+      ("S1 longer than the file", file("{}", length: 3)),
+      ("S1 2^63", file("{}", length: 1 << 63)), ("S1 2^64-1", file("{}", length: .max)),
+      ("S2 huge", file("{}", length: 100_000_001)),
+      ("S3 start", file(" {}")), ("S3 end", file("{}\n")), ("S3 garbage", file("{}x")),
+      ("S3 array", file("[]")),
+      ("S3 UTF-8", file("{}").dropLast(1) + [0xFF]), ("S3 BOM", file("\u{FEFF}{}")),
+      ("S3 depth", file("{\"a\":\(deep)}")),
       ("S3 no header", file("")),
       ("S4 twice", file("{" + tensor() + "," + tensor() + "}", data: 8)),
       ("S5 hole", file("{" + tensor("a", "F32", "[2]", "[4,12]") + "}", data: 12)),
@@ -114,9 +139,13 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
       ("S5 backwards", file("{" + tensor("a", "F32", "[2]", "[8,0]") + "}", data: 8)),
       ("S6 beyond", file("{" + tensor("a", "F32", "[4]", "[0,16]") + "}", data: 8)),
       ("S6 polyglot", file("{" + tensor() + "}", data: 9)),
-      ("S7 overflow", file("{" + tensor("a", "U8", "[4194305,4194305,211106198978564]", "[0,4]") + "}", data: 4)),
+      (
+        "S7 overflow",
+        file("{" + tensor("a", "U8", "[4194305,4194305,211106198978564]", "[0,4]") + "}", data: 4)
+      ),
       ("S7 bytes overflow", file("{" + tensor("a", "F64", "[2305843009213693953]", "[0,8]") + "}", data: 8)),
-      ("S8 size", file("{" + tensor("a", "F16") + "}", data: 8)), ("S8 dtype", file("{" + tensor("a", "F4") + "}", data: 8)),
+      ("S8 size", file("{" + tensor("a", "F16") + "}", data: 8)),
+      ("S8 dtype", file("{" + tensor("a", "F4") + "}", data: 8)),
       ("S9 zero with bytes", file("{" + tensor("a", "F32", "[0]") + "}", data: 8)),
       ("S10 negative", file("{" + tensor("a", "F32", "[2]", "[-8,0]") + "}", data: 8)),
       ("S10 fraction", file("{" + tensor("a", "F32", "[2]", "[0,8.0]") + "}", data: 8)),
@@ -133,7 +162,9 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
     ]
     for (name, bytes) in cases {
       let found = try error(bytes)
-      #expect(found?.kind == .damaged || (name == "S8 dtype" && found?.kind == .unsupported), "\(name): \(String(describing: found))")
+      #expect(
+        found?.kind == .damaged || (name == "S8 dtype" && found?.kind == .unsupported),
+        "\(name): \(String(describing: found))")
     }
     #expect(try error(cases[14 + 1].1)?.reason.contains("\"a\"") == true)
     let nasty = try error(file("{" + tensor("\\u0000/../\\n\\u001b[2J", "F32", "[9]") + "}", data: 8))
@@ -143,7 +174,9 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
   @Test func namesAreBytes() throws {
     try withTemporaryDirectory { folder in
       let path = folder + "/m.safetensors"
-      try put(file("{" + tensor("\u{E0}") + "," + tensor("a\u{300}", "F32", "[1]", "[8,12]") + "}", data: 12), at: path)
+      try put(
+        file("{" + tensor("\u{E0}") + "," + tensor("a\u{300}", "F32", "[1]", "[8,12]") + "}", data: 12),
+        at: path)
       let model = try SafetensorsFile(path: path)
       #expect(model.tensor("\u{E0}")?.count == 2 && model.tensor("a\u{300}")?.count == 1)
     }
@@ -152,15 +185,21 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
   @Test func mutatedFilesNeverTrap() throws {
     try withTemporaryDirectory { folder in
       let path = folder + "/m.safetensors"
-      let whole = file("{\"__metadata__\":{\"format\":\"pt\"}," + tensor() + "," + tensor("b", "BF16", "[2,2]", "[8,16]") + "}", data: 16)
+      let whole = file(
+        "{\"__metadata__\":{\"format\":\"pt\"}," + tensor() + "," + tensor("b", "BF16", "[2,2]", "[8,16]")
+          + "}", data: 16)
       var random = Numbers(state: 9)
       for _ in 0..<3000 {
         var mutated = whole
         for _ in 0..<Int.random(in: 1...3, using: &random) {
           let position = Int.random(in: 0..<mutated.count, using: &random)
-          mutated[position] = Bool.random(using: &random) ? UInt8.random(in: 0...255, using: &random) : UInt8.random(in: 0x30...0x39, using: &random)
+          mutated[position] =
+            Bool.random(using: &random)
+            ? UInt8.random(in: 0...255, using: &random) : UInt8.random(in: 0x30...0x39, using: &random)
         }
-        if Int.random(in: 0..<10, using: &random) == 0 { mutated.removeLast(Int.random(in: 0..<mutated.count, using: &random)) }
+        if Int.random(in: 0..<10, using: &random) == 0 {
+          mutated.removeLast(Int.random(in: 0..<mutated.count, using: &random))
+        }
         try put(mutated, at: path)
         guard let model = try? SafetensorsFile(path: path) else { continue }
         for tensor in model.tensors { _ = try? model.floats(tensor.name) }
@@ -171,8 +210,12 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
   @Test func otherTypesAndNonFiniteValues() throws {
     try withTemporaryDirectory { folder in
       let path = folder + "/m.safetensors"
-      var bytes = file("{" + tensor("d", "F64", "[2]", "[0,16]") + "," + tensor("h", "F16", "[3]", "[16,22]") + "," + tensor("i", "I16", "[1]", "[22,24]") + "}")
-      for value in [1.5, -1e-300] { bytes += withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) } }
+      var bytes = file(
+        "{" + tensor("d", "F64", "[2]", "[0,16]") + "," + tensor("h", "F16", "[3]", "[16,22]") + ","
+          + tensor("i", "I16", "[1]", "[22,24]") + "}")
+      for value in [1.5, -1e-300] {
+        bytes += withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) }
+      }
       for bits: UInt16 in [0x3C00, 0x7C00, 0x0001] { bytes += [UInt8(bits & 255), UInt8(bits >> 8)] }
       try put(bytes + [1, 0], at: path)
       let model = try SafetensorsFile(path: path)
@@ -183,7 +226,9 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
       #expect(archiveError { _ = try model.floats("i") }?.kind == .unsupported)
       #expect(archiveError { _ = try model.floats("no") }?.kind == .incompatible)
       var three = [Float](repeating: 0, count: 3)
-      let count = archiveError { try three.withUnsafeMutableBufferPointer { try model.floats("d", into: $0) } }
+      let count = archiveError {
+        try three.withUnsafeMutableBufferPointer { try model.floats("d", into: $0) }
+      }
       #expect(count?.kind == .incompatible)
       // Cut short after it was opened.
       #expect(truncate(path, 20) == 0)
@@ -192,7 +237,9 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
   }
 
   @Test(.enabled(if: SharedData.isPresent)) func realModelsAreRead() throws {
-    for name in ["names-en", "names-tr", "sort-abc", "babyllama-105", "stories260k", "stories260k-bf16-sharded"] {
+    for name in [
+      "names-en", "names-tr", "sort-abc", "babyllama-105", "stories260k", "stories260k-bf16-sharded",
+    ] {
       guard let folder = SharedData.path("models/" + name) else {
         print("models/\(name) is absent: skipped")
         continue
@@ -204,9 +251,11 @@ private func tensor(_ name: String = "a", _ dtype: String = "F32", _ shape: Stri
       #expect(count > 80_000)
     }
     // The sharded model is the whole one rounded to bfloat16.
-    guard let whole = SharedData.path("models/stories260k"), let sharded = SharedData.path("models/stories260k-bf16-sharded")
+    guard let whole = SharedData.path("models/stories260k"),
+      let sharded = SharedData.path("models/stories260k-bf16-sharded")
     else { return }
-    let a = try SafetensorsModel(folder: whole), b = try SafetensorsModel(folder: sharded)
+    let a = try SafetensorsModel(folder: whole)
+    let b = try SafetensorsModel(folder: sharded)
     #expect(Set(a.names) == Set(b.names))
     for name in a.names {
       #expect(a.shape(of: name) == b.shape(of: name))

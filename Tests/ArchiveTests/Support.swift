@@ -15,7 +15,8 @@ func sampleWriter(step: Int = 7) -> ArchiveWriter {
   writer.attribute("model", "note", "")
   let values = (0..<1500).map { Float($0) * 0.25 - 3 }
   writer.add("model/layers.0.weight", floats: values, shape: [30, 50], description: "In by out.")
-  writer.add("model/layers.0.bias", bfloat16: [1, -2.5, 0.1, .infinity, Float(bitPattern: 0x30000)], shape: [5])
+  writer.add(
+    "model/layers.0.bias", bfloat16: [1, -2.5, 0.1, .infinity, Float(bitPattern: 0x30000)], shape: [5])
   writer.add("optimizer/m/layers.0.weight", doubles: [.pi, -0.0, 1e300])
   writer.add("optimizer/step", ints: [step], shape: [], description: "Steps taken.")
   writer.add("rng/state", uint64s: [1, .max, 1 << 63])
@@ -27,11 +28,15 @@ func sampleWriter(step: Int = 7) -> ArchiveWriter {
   writer.add("plan/nothing", text: "")
   return writer
 }
-let sampleMetadata: JSON = ["step": 7, "stage": "medical", "loss": 0.5, "list": [1, 2.5, nil, true], "deep": ["a": ["b": []]]]
+let sampleMetadata: JSON = [
+  "step": 7, "stage": "medical", "loss": 0.5, "list": [1, 2.5, nil, true], "deep": ["a": ["b": []]],
+]
 
 func bytes(of path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: path))) }
 func put(_ bytes: [UInt8], at path: String) throws { try Data(bytes).write(to: URL(fileURLWithPath: path)) }
-func names(in folder: String) throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: folder).sorted() }
+func names(in folder: String) throws -> [String] {
+  try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+}
 
 /// The error of a call that must fail with one.
 func archiveError(_ body: () throws -> Void) -> ArchiveError? {
