@@ -102,7 +102,7 @@ let package = Package(
     tests("StrictJSONTests", ["StrictJSON"]),
     tests("TensorCoreTests", ["TensorCore", "TensorCPU"]),
     tests("LedgerTests", ["Ledger", "StrictJSON"]),
-    tests("ArchiveTests", ["Archive", "StrictJSON"]),
+    tests("ArchiveTests", ["Archive", "CChecksums", "StrictJSON"]),
     tests("CorpusTests", ["Corpus", "StrictJSON"]),
     tests("ModelsTests", ["Models", "Curvature", "StrictJSON", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
     tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),

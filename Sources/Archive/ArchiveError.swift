@@ -64,7 +64,9 @@ extension ArchiveError {
     case ENOSPC, EDQUOT, EFBIG:
       self.init(.full, path: path, reason: reason, hint: "free some space or raise the quota, then run again")
     case EACCES, EPERM, EROFS:
-      self.init(.permission, path: path, reason: reason, hint: "check the owner and the mode of the file and its folder")
+      self.init(
+        .permission, path: path, reason: reason,
+        hint: "check the owner and the mode of the file and its folder")
     case ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, EISDIR, EEXIST:
       self.init(
         purpose == .reading ? .missing : .cannotCreate, path: path, reason: reason,
@@ -87,7 +89,9 @@ extension ArchiveError {
 func shown(_ name: String) -> String {
   var out = "\""
   for scalar in name.unicodeScalars.prefix(120) {
-    if scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value) || scalar.properties.generalCategory == .format {
+    if scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)
+      || scalar.properties.generalCategory == .format
+    {
       out += "\\u{" + String(scalar.value, radix: 16) + "}"
     } else {
       out.unicodeScalars.append(scalar)

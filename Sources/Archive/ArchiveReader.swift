@@ -1,4 +1,4 @@
-// Reads archives without libhdf5: header, manifest and tensors are found, checked and read in memory-safe code.
+// Reads archives without libhdf5: header, manifest and tensors are checked and read in Swift.
 // Bytes may come from anywhere, so nothing in them can trap, allocate without bound or be taken unchecked.
 import Glibc
 import StrictJSON
@@ -20,7 +20,8 @@ public final class ArchiveReader: Sendable {
 
   /// Opens a file and checks its header, length, the manifest's SHA-256 and every place the manifest names.
   ///
-  /// - Throws: `ArchiveError` of kind missing, permission, damaged, incompatible (another format or schema) or io.
+  /// - Throws: `ArchiveError` of kind missing, permission, damaged, incompatible (another format or schema)
+  ///   or io.
   public init(path: String) throws(ArchiveError) {
     file = try ReadableFile(path)
     let header = try Header(file)
@@ -42,25 +43,28 @@ public final class ArchiveReader: Sendable {
   public func contains(_ path: String) -> Bool { index[ByteKey(path)] != nil }
   /// The entry of this path, or nil.
   public func entry(_ path: String) -> EntryInfo? { index[ByteKey(path)].map { entries[$0] } }
-  /// Paths below a group, without the group and its slash, in the order of writing; all paths for the empty group.
+  /// Paths below a group, without the group and its slash, in the order of writing; all paths for the empty
+  /// group.
   public func names(under group: String) -> [String] {
     guard !group.isEmpty else { return entries.map(\.path) }
     let prefix = Array((group + "/").utf8)
     return entries.compactMap { entry in
-      entry.path.utf8.starts(with: prefix) ? String(decoding: entry.path.utf8.dropFirst(prefix.count), as: UTF8.self) : nil
+      entry.path.utf8.starts(with: prefix)
+        ? String(decoding: entry.path.utf8.dropFirst(prefix.count), as: UTF8.self) : nil
     }
   }
 
   /// Reads the bytes of an entry and checks their CRC32C.
   ///
-  /// - Throws: `ArchiveError`: incompatible where there is no such entry or the buffer has another size, damaged where
-  ///   the sum differs.
+  /// - Throws: `ArchiveError`: incompatible where there is no such entry or the buffer has another size,
+  ///   damaged where the sum differs.
   public func read(_ path: String, into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveError) {
     try read(known(path), into: buffer)
   }
   private func read(_ entry: EntryInfo, into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveError) {
     guard buffer.count == entry.byteCount else {
-      throw incompatible("\(shown(entry.path)) has \(entry.byteCount) bytes where \(buffer.count) are asked for")
+      throw incompatible(
+        "\(shown(entry.path)) has \(entry.byteCount) bytes where \(buffer.count) are asked for")
     }
     var sum = CRC32C()
     for start in stride(from: 0, to: buffer.count, by: 1 << 20) {
@@ -73,7 +77,8 @@ public final class ArchiveReader: Sendable {
   private func compare(_ sum: UInt32, _ entry: EntryInfo) throws(ArchiveError) {
     guard sum == entry.crc32c else {
       throw .damaged(
-        path, "\(shown(entry.path)) at byte \(entry.offset) has CRC32C \(hexadecimal(sum)) "
+        path,
+        "\(shown(entry.path)) at byte \(entry.offset) has CRC32C \(hexadecimal(sum)) "
           + "where \(hexadecimal(entry.crc32c)) was written")
     }
   }
@@ -128,9 +133,12 @@ public final class ArchiveReader: Sendable {
   }
 
   private func incompatible(_ reason: String) -> ArchiveError {
-    ArchiveError(.incompatible, path: path, reason: reason, hint: "use a file written for this model and version")
+    ArchiveError(
+      .incompatible, path: path, reason: reason, hint: "use a file written for this model and version")
   }
-  private func known(_ path: String, _ types: [ElementType] = ElementType.allCases) throws(ArchiveError) -> EntryInfo {
+  private func known(_ path: String, _ types: [ElementType] = ElementType.allCases) throws(ArchiveError)
+    -> EntryInfo
+  {
     guard let entry = entry(path) else { throw incompatible("has no entry \(shown(path))") }
     guard types.contains(entry.type) else {
       let wanted = types.map(\.rawValue).joined(separator: " or ")
@@ -154,7 +162,8 @@ public final class ArchiveReader: Sendable {
   }
 }
 
-/// A failed array allocation ends the process, so what cannot fit (a sparse file can claim anything) is refused first.
+/// A failed array allocation ends the process, so what cannot fit (a sparse file can claim anything) is
+/// refused first.
 func requireMemory(_ count: Int, for name: String, of path: String) throws(ArchiveError) {
   let memory = sysconf(Int32(_SC_PHYS_PAGES)).multipliedReportingOverflow(by: sysconf(Int32(_SC_PAGESIZE)))
   guard memory.overflow || count <= memory.partialValue else {

@@ -4,8 +4,8 @@ import StrictJSON
 
 /// Collects the entries of an archive and writes it.
 ///
-/// Names are given as `group/subgroup/name`; the last part may contain dots. Mistakes (two entries of one name, bytes
-/// that do not match the shape) are kept and thrown by `write`, so that adding needs no `try`.
+/// Names are given as `group/subgroup/name`; the last part may contain dots. Mistakes (two entries of one
+/// name, bytes that do not match the shape) are kept and thrown by `write`, so that adding needs no `try`.
 public struct ArchiveWriter: @unchecked Sendable {
   typealias Body = (UnsafeRawBufferPointer) throws(ArchiveError) -> Void
   private struct Entry {
@@ -29,7 +29,8 @@ public struct ArchiveWriter: @unchecked Sendable {
     note(path)
     descriptions[ByteKey(path)] = description
   }
-  /// Puts a text, whole number, number or boolean beside a group's description; the empty path is the file itself.
+  /// Puts a text, whole number, number or boolean beside a group's description; the empty path is the file
+  /// itself.
   public mutating func attribute(_ path: String, _ name: String, _ value: JSON) {
     let converted: HDF5Skeleton.Value
     switch value {
@@ -50,17 +51,22 @@ public struct ArchiveWriter: @unchecked Sendable {
   public mutating func add(
     _ path: String, type: ElementType, shape: [Int], description: String? = nil, bytes: UnsafeRawBufferPointer
   ) {
-    append(path, type, shape, description, count: bytes.count) { (body) throws(ArchiveError) in try body(bytes) }
+    append(path, type, shape, description, count: bytes.count) { (body) throws(ArchiveError) in
+      try body(bytes)
+    }
   }
   /// - Parameter shape: one side with all elements where nil.
   public mutating func add(_ path: String, floats: [Float], shape: [Int]? = nil, description: String? = nil) {
     append(path, .float32, shape, description, floats)
   }
   /// Stores floats rounded to bfloat16.
-  public mutating func add(_ path: String, bfloat16 floats: [Float], shape: [Int]? = nil, description: String? = nil) {
+  public mutating func add(
+    _ path: String, bfloat16 floats: [Float], shape: [Int]? = nil, description: String? = nil
+  ) {
     append(path, .bfloat16, shape, description, floats.map(BFloat16.round))
   }
-  public mutating func add(_ path: String, doubles: [Double], shape: [Int]? = nil, description: String? = nil) {
+  public mutating func add(_ path: String, doubles: [Double], shape: [Int]? = nil, description: String? = nil)
+  {
     append(path, .float64, shape, description, doubles)
   }
   public mutating func add(_ path: String, ints: [Int], shape: [Int]? = nil, description: String? = nil) {
@@ -69,10 +75,12 @@ public struct ArchiveWriter: @unchecked Sendable {
   public mutating func add(_ path: String, int32s: [Int32], shape: [Int]? = nil, description: String? = nil) {
     append(path, .int32, shape, description, int32s)
   }
-  public mutating func add(_ path: String, uint64s: [UInt64], shape: [Int]? = nil, description: String? = nil) {
+  public mutating func add(_ path: String, uint64s: [UInt64], shape: [Int]? = nil, description: String? = nil)
+  {
     append(path, .uint64, shape, description, uint64s)
   }
-  public mutating func add(_ path: String, uint16s: [UInt16], shape: [Int]? = nil, description: String? = nil) {
+  public mutating func add(_ path: String, uint16s: [UInt16], shape: [Int]? = nil, description: String? = nil)
+  {
     append(path, .uint16, shape, description, uint16s)
   }
   public mutating func add(_ path: String, uint8s: [UInt8], shape: [Int]? = nil, description: String? = nil) {
@@ -94,12 +102,16 @@ public struct ArchiveWriter: @unchecked Sendable {
     _ path: String, _ type: ElementType, _ shape: [Int], _ description: String?, count: Int,
     _ withBytes: @escaping (Body) throws(ArchiveError) -> Void
   ) {
-    let fits = checkedCount(shape).map { $0.multipliedReportingOverflow(by: type.size) == (count, false) } ?? false
+    let fits =
+      checkedCount(shape).map { $0.multipliedReportingOverflow(by: type.size) == (count, false) } ?? false
     if !fits || shape.count > Manifest.maximumRank || (type == .text && shape.count != 1) {
       fail("\(shown(path)) has \(count) bytes for the shape \(shape) of \(type.rawValue)")
     }
     if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) { note(String(path[..<slash])) }
-    entries.append(Entry(path: path, type: type, shape: shape, byteCount: count, description: description, withBytes: withBytes))
+    entries.append(
+      Entry(
+        path: path, type: type, shape: shape, byteCount: count, description: description, withBytes: withBytes
+      ))
   }
   private mutating func fail(_ reason: String) {
     if mistake == nil { mistake = reason }
@@ -112,14 +124,15 @@ public struct ArchiveWriter: @unchecked Sendable {
     groupOrder.append(path)
   }
 
-  /// Writes everything as one file: temporary name, structure, reserved space, tensors with their sums, manifest,
-  /// header, fsync, every sum read back, rename, fsync of the folder.
+  /// Writes everything as one file: temporary name, structure, reserved space, tensors with their sums,
+  /// manifest, header, fsync, every sum read back, rename, fsync of the folder.
   ///
   /// Equal content gives equal bytes. An existing file of this name is replaced at the rename and not before.
   ///
-  /// - Parameter metadata: kept in the manifest and given back by `ArchiveReader.metadata`; numbers must be finite.
-  /// - Throws: `ArchiveError`; the old file is then untouched and the temporary gone (a failed flush of the folder is
-  ///   reported although the new file is in place).
+  /// - Parameter metadata: kept in the manifest and given back by `ArchiveReader.metadata`; numbers must be
+  ///   finite.
+  /// - Throws: `ArchiveError`; the old file is then untouched and the temporary gone (a failed flush of the
+  ///   folder is reported although the new file is in place).
   /// - Cost: one pass over memory, one over the file; no copy of the tensors.
   public func write(to path: String, metadata: JSON) throws(ArchiveError) {
     if let mistake = mistake ?? namingMistake() { throw .invalid(path, mistake) }
@@ -140,7 +153,8 @@ public struct ArchiveWriter: @unchecked Sendable {
     let digits = String((total + (entries.count + 16) * 16384) * 2).count
     let manifestLength = manifest.text(digits: digits).utf8.count
     guard manifestLength <= Manifest.maximumLength else {
-      throw .invalid(path, "its manifest takes \(manifestLength) bytes where \(Manifest.maximumLength) are allowed")
+      throw .invalid(
+        path, "its manifest takes \(manifestLength) bytes where \(Manifest.maximumLength) are allowed")
     }
 
     let file = try PendingFile(for: path)
@@ -176,7 +190,8 @@ public struct ArchiveWriter: @unchecked Sendable {
     try file.synchronize()
     do throws(ArchiveError) { try ArchiveReader(path: file.temporaryPath).verify() } catch {
       throw ArchiveError(
-        .io, path: path, reason: "does not read back as it was written: \(error.reason)", hint: "check the disk and memory")
+        .io, path: path, reason: "does not read back as it was written: \(error.reason)",
+        hint: "check the disk and memory")
     }
     try file.publish()
   }
@@ -186,7 +201,9 @@ public struct ArchiveWriter: @unchecked Sendable {
     for gap in gaps {
       // Gaps are object headers and alignment: a few kilobytes each.
       var buffer = [UInt8](repeating: 0, count: gap.count)
-      try withMutableBytes(&buffer) { (bytes) throws(ArchiveError) in try file.read(into: bytes, at: gap.lowerBound) }
+      try withMutableBytes(&buffer) { (bytes) throws(ArchiveError) in
+        try file.read(into: bytes, at: gap.lowerBound)
+      }
       buffer.withUnsafeBytes { sum.update($0) }
     }
     return sum.value
@@ -215,7 +232,8 @@ public struct ArchiveWriter: @unchecked Sendable {
         attributes: [
           .init(
             name: "description",
-            value: .text("JSON: metadata of the writer, and for every dataset its place in the file and its CRC32C."))
+            value: .text(
+              "JSON: metadata of the writer, and for every dataset its place in the file and its CRC32C."))
         ]))
     return HDF5Skeleton(groups: groups, datasets: datasets)
   }
@@ -244,7 +262,10 @@ public struct ArchiveWriter: @unchecked Sendable {
       return "a description is longer than \(limit) bytes or contains a NUL"
     }
     for (group, list) in attributes {
-      var names: Set<ByteKey> = group.text.isEmpty ? ["README", "format", "schema_version"].reduce(into: []) { $0.insert(ByteKey($1)) } : [ByteKey("description")]
+      var names: Set<ByteKey> =
+        group.text.isEmpty
+        ? ["README", "format", "schema_version"].reduce(into: []) { $0.insert(ByteKey($1)) }
+        : [ByteKey("description")]
       for attribute in list {
         guard !attribute.name.isEmpty, attribute.name.utf8.count <= 255, !attribute.name.utf8.contains(0),
           names.insert(ByteKey(attribute.name)).inserted
@@ -258,10 +279,11 @@ public struct ArchiveWriter: @unchecked Sendable {
   }
 
   private static let readme = """
-    This file was written by Retain, which trains language models stage after stage. Everything that decides what \
-    the training does next is in here, as plain datasets in described groups; nothing is pickled or compressed. \
-    Read a tensor with h5py.File(name)["model/..."][:]; 16-bit floats of type bfloat16 arrive as numbers. \
-    The dataset /manifest lists every dataset with its place and CRC32C; the text before the HDF5 part \
-    (head -c 300) holds the SHA-256 of that manifest. Retain itself refuses the file if any byte was changed.
+    This file was written by Retain, which trains language models stage after stage. Everything that \
+    decides what the training does next is in here, as plain datasets in described groups; nothing is \
+    pickled or compressed. Read a tensor with h5py.File(name)["model/..."][:]; 16-bit floats of type \
+    bfloat16 arrive as numbers. The dataset /manifest lists every dataset with its place and CRC32C; the \
+    text before the HDF5 part (head -c 300) holds the SHA-256 of that manifest. Retain itself refuses the \
+    file if any byte was changed.
     """
 }

@@ -64,7 +64,9 @@ public struct SHA256Stream: Sendable {
     var copy = self
     let zeros = (119 - Int(count % 64)) % 64
     var end = [0x80] + [UInt8](repeating: 0, count: zeros)
-    for shift in stride(from: 56, through: 0, by: -8) { end.append(UInt8(truncatingIfNeeded: (count &* 8) >> shift)) }
+    for shift in stride(from: 56, through: 0, by: -8) {
+      end.append(UInt8(truncatingIfNeeded: (count &* 8) >> shift))
+    }
     end.withUnsafeBytes { copy.update($0) }
     return copy.state.map { hexadecimal($0) }.joined()
   }

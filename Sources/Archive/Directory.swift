@@ -26,13 +26,16 @@ enum Temporary {
     guard name.hasPrefix("."), name.hasSuffix(suffix) else { return false }
     let owner = name.dropLast(suffix.count).split(separator: ".").last ?? ""
     let parts = owner.split(separator: "-", omittingEmptySubsequences: false)
-    guard parts.count == 3, let pid = Int32(parts[0]), pid > 0, let start = Int(parts[1]) else { return false }
+    guard parts.count == 3, let pid = Int32(parts[0]), pid > 0, let start = Int(parts[1]) else {
+      return false
+    }
     if start == 0 { return kill(pid, 0) != 0 && errno == ESRCH }
     return startTime(of: pid) != start
   }
 }
 
-/// Removes what processes that no longer live left half written, and returns the names; call it holding the lock.
+/// Removes what processes that no longer live left half written, and returns the names; call it holding the
+/// lock.
 ///
 /// - Throws: `ArchiveError` where the folder cannot be listed; a file that cannot be removed is left.
 @discardableResult
@@ -56,15 +59,17 @@ func fileNames(in directory: String) throws(ArchiveError) -> [String] {
   return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
-/// Holds a directory against other processes (and other holders in this one) from creation to the end of its life.
+/// Holds a directory against other processes (and other holders in this one) from creation to the end of
+/// its life.
 ///
-/// A lock of the kernel on `run.lock`: it goes with the process, however that ends. The file stays behind and tells
-/// who held it last; over NFS the lock is as good as the server's.
+/// A lock of the kernel on `run.lock`: it goes with the process, however that ends. The file stays behind
+/// and tells who held it last; over NFS the lock is as good as the server's.
 public final class DirectoryLock: Sendable {
   public let path: String
   private let descriptor: Int32
 
-  /// - Throws: `ArchiveError` of kind locked where somebody else holds it, else cannotCreate, permission or io.
+  /// - Throws: `ArchiveError` of kind locked where somebody else holds it, else cannotCreate, permission or
+  ///   io.
   public init(directory: String, name: String = "run.lock") throws(ArchiveError) {
     path = directory + "/" + name
     do throws(SystemFailure) {
@@ -76,7 +81,8 @@ public final class DirectoryLock: Sendable {
       close(descriptor)
       guard code == EWOULDBLOCK else { throw ArchiveError(code, "lock", path: path, for: .writing) }
       throw ArchiveError(
-        .locked, path: directory, reason: "another run holds this directory" + (holder.map { " (\($0))" } ?? ""),
+        .locked, path: directory,
+        reason: "another run holds this directory" + (holder.map { " (\($0))" } ?? ""),
         hint: "wait for it, stop it, or choose another directory")
     }
     // Only a courtesy to the one who comes second, so failures do not matter.

@@ -1,9 +1,10 @@
-// System calls on files: interruptions retried, failures with their code, and a seam where tests inject faults.
-// Everything this target does to a disk itself goes through here; libhdf5 writes only its metadata beside it.
+// System calls on files: interruptions retried, failures with their code, and a seam for faults.
+// What this target does to a disk itself goes through here; libhdf5 writes its metadata beside it.
 import Glibc
 import Synchronization
 
-/// Fails the n-th system call of the code that runs inside `$current.withValue(plan)`; for tests of fault handling.
+/// Fails the n-th system call of the code that runs inside `$current.withValue(plan)`; for tests of fault
+/// handling.
 @_spi(Testing) public final class FaultPlan: Sendable {
   public enum Mode: Sendable { case once, always, short }
   @TaskLocal public static var current: FaultPlan?
@@ -35,7 +36,11 @@ enum Disk {
     while true {
       var short = false
       if let plan = FaultPlan.current, plan.strikes() {
-        if plan.mode == .short { short = true } else if plan.code == EINTR { continue } else {
+        if plan.mode == .short {
+          short = true
+        } else if plan.code == EINTR {
+          continue
+        } else {
           throw SystemFailure(code: plan.code)
         }
       }
@@ -59,7 +64,9 @@ enum Disk {
     try attempt { fstat(descriptor, &status) }
     return status
   }
-  static func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, to descriptor: Int32) throws(SystemFailure) {
+  static func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, to descriptor: Int32)
+    throws(SystemFailure)
+  {
     var done = 0
     while done < bytes.count {
       let piece = UnsafeRawBufferPointer(rebasing: bytes[done...])
@@ -135,14 +142,17 @@ final class ReadableFile: Sendable {
   }
   func bytes(_ range: Range<Int>) throws(ArchiveError) -> [UInt8] {
     var result = [UInt8](repeating: 0, count: range.count)
-    try withMutableBytes(&result) { (buffer) throws(ArchiveError) in try read(into: buffer, at: range.lowerBound) }
+    try withMutableBytes(&result) { (buffer) throws(ArchiveError) in
+      try read(into: buffer, at: range.lowerBound)
+    }
     return result
   }
   /// Calls the body with one piece after another, a mebibyte each, so that it stays in the cache.
   func pieces(_ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws(ArchiveError) -> Void)
     throws(ArchiveError)
   {
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(1 << 20, max(1, range.count)), alignment: 64)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: min(1 << 20, max(1, range.count)), alignment: 64)
     defer { buffer.deallocate() }
     var offset = range.lowerBound
     while offset < range.upperBound {
@@ -157,7 +167,9 @@ final class ReadableFile: Sendable {
 func withBytes<Element: BitwiseCopyable, Result>(
   _ array: [Element], _ body: (UnsafeRawBufferPointer) throws(ArchiveError) -> Result
 ) throws(ArchiveError) -> Result {
-  try array.withUnsafeBufferPointer { (buffer) throws(ArchiveError) in try body(UnsafeRawBufferPointer(buffer)) }
+  try array.withUnsafeBufferPointer { (buffer) throws(ArchiveError) in
+    try body(UnsafeRawBufferPointer(buffer))
+  }
 }
 func withMutableBytes<Element: BitwiseCopyable, Result>(
   _ array: inout [Element], _ body: (UnsafeMutableRawBufferPointer) throws(ArchiveError) -> Result

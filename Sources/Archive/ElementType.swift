@@ -25,13 +25,15 @@ public enum ElementType: String, Sendable, CaseIterable {
   }
 }
 
-/// The product of a shape, or nil where it overflows or a side is negative.
+/// The product of a shape, or nil where a side is negative or the sides other than zero overflow together.
 func checkedCount(_ shape: [Int]) -> Int? {
   var product = 1
   var hasZero = false
   for side in shape {
     guard side >= 0 else { return nil }
-    if side == 0 { hasZero = true } else {
+    if side == 0 {
+      hasZero = true
+    } else {
       let (value, overflow) = product.multipliedReportingOverflow(by: side)
       guard !overflow else { return nil }
       product = value

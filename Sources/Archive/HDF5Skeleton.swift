@@ -1,11 +1,16 @@
-// Lets libhdf5 write everything of a file except the numbers: groups, attributes and datasets with reserved space.
-// The only file that calls libhdf5. Contiguous early allocation gives every dataset a fixed place that we fill.
+// Lets libhdf5 write everything of a file except the numbers: groups, attributes, reserved space.
+// The only file that calls libhdf5. Contiguous early allocation gives every dataset a place that we fill.
 import CHDF5
 import Synchronization
 
 /// What the skeleton of a file consists of, in the order of creation.
 struct HDF5Skeleton {
-  enum Value { case text(String), integer(Int), number(Double), bool(Bool) }
+  enum Value {
+    case text(String)
+    case integer(Int)
+    case number(Double)
+    case bool(Bool)
+  }
   struct Attribute { let name: String, value: Value }
   struct Group { let path: String, attributes: [Attribute] }
   struct Dataset {
@@ -22,13 +27,15 @@ struct HDF5Skeleton {
   /// The library keeps global state; one caller at a time.
   private static let library = Mutex<Bool>(false)
 
-  /// Writes the skeleton into an existing empty file and returns each dataset's place, nil for those without bytes.
+  /// Writes the skeleton into an existing empty file and returns each dataset's place, nil for those
+  /// without bytes.
   ///
   /// Two calls with equal content give equal bytes: no times are stored.
   func write(to path: String, shownAs name: String) throws(ArchiveError) -> [Int?] {
     let result = HDF5Skeleton.library.withLock { started -> Result<[Int?], ArchiveError> in
       if !started {
-        // The library's exit handler crashes after a failed close, and plug-ins are code from the environment.
+        // The library's exit handler crashes after a failed close, and plug-ins are code from the
+        // environment.
         H5dont_atexit()
         H5PLset_loading_state(0)
         started = true
@@ -64,10 +71,13 @@ private struct Session {
     chdf5_reason(&text, text.count)
     let reason = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     // The library tells the cause of a failed system call only inside its text.
-    if let range = reason.firstRange(of: "errno = "), let code = Int32(reason[range.upperBound...].prefix { $0.isNumber }) {
+    if let range = reason.firstRange(of: "errno = "),
+      let code = Int32(reason[range.upperBound...].prefix { $0.isNumber })
+    {
       return ArchiveError(code, action, path: path, for: .writing)
     }
-    return ArchiveError(.io, path: path, reason: "cannot \(action): HDF5 says: \(reason)", hint: "check the disk")
+    return ArchiveError(
+      .io, path: path, reason: "cannot \(action): HDF5 says: \(reason)", hint: "check the disk")
   }
   @discardableResult
   func check(_ result: herr_t, _ action: String) throws(ArchiveError) -> herr_t {
@@ -121,7 +131,8 @@ private struct Session {
     try check(H5Pset_char_encoding(linkCreation, H5T_CSET_UTF8), setting)
 
     let file = try keep(
-      H5Fcreate(temporaryPath, chdf5_truncate(), creation, access), { H5Fclose($0) }, "create the HDF5 structure")
+      H5Fcreate(temporaryPath, chdf5_truncate(), creation, access), { H5Fclose($0) },
+      "create the HDF5 structure")
     let openBefore = open.count
     for group in skeleton.groups {
       if group.path.isEmpty {
@@ -179,7 +190,8 @@ private struct Session {
     case .uint64: return try type(chdf5_uint64())
     case .text: return try text(length: dataset.shape.first ?? 0)
     case .bfloat16:
-      // One sign, eight exponent and seven fraction bits: a real float to every reader, not a blob of 16 bits.
+      // One sign, eight exponent and seven fraction bits: a real float to every reader, not a blob of 16
+      // bits.
       let action = "describe bfloat16"
       let type = try type(chdf5_float32())
       try check(H5Tset_fields(type, 15, 7, 8, 0, 7), action)
@@ -224,7 +236,8 @@ private struct Session {
     }
     let space = try keep(H5Screate(H5S_SCALAR), { H5Sclose($0) }, action)
     let identifier = try keep(
-      H5Acreate2(object, attribute.name, type, space, chdf5_default(), chdf5_default()), { H5Aclose($0) }, action)
+      H5Acreate2(object, attribute.name, type, space, chdf5_default(), chdf5_default()), { H5Aclose($0) },
+      action)
     try check(H5Awrite(identifier, type, bytes), action)
     var closing = 3
     if case .bool = attribute.value { closing = 4 }

@@ -31,7 +31,8 @@ struct Manifest {
   var metadata: JSON
   var groups: [Group]
   var entries: [EntryInfo]
-  /// CRC32C of all bytes after the user block that belong neither to an entry nor to the manifest, in file order.
+  /// CRC32C of all bytes after the user block that belong neither to an entry nor to the manifest, in file
+  /// order.
   var restCRC: UInt32
 
   /// The text; its length depends on `digits` but not on offsets and sums.
@@ -60,14 +61,19 @@ struct Manifest {
   /// Reads a manifest whose SHA-256 was already found right, and checks what it says against the file.
   init(_ bytes: [UInt8], place: Range<Int>, fileSize: Int, path: String) throws(ArchiveError) {
     let json: JSON
-    do throws(JSONError) { json = try JSON.parse(bytes, limits: JSONLimits(depth: 64, bytes: Manifest.maximumLength)) } catch {
+    do throws(JSONError) {
+      json = try JSON.parse(bytes, limits: JSONLimits(depth: 64, bytes: Manifest.maximumLength))
+    } catch {
       throw .damaged(path, "its manifest is not JSON at \(error)")
     }
-    guard json["format"]?.string == Manifest.format, json["schema"]?.string != nil, let metadata = json["metadata"],
+    guard json["format"]?.string == Manifest.format, json["schema"]?.string != nil,
+      let metadata = json["metadata"],
       let groups = json["groups"]?.members, let rest = json["rest_crc32c"]?.string.flatMap(Manifest.sum),
       let list = json["entries"]?.array
     else { throw .damaged(path, "its manifest lacks a required member") }
-    guard list.count <= Manifest.maximumEntries else { throw .damaged(path, "its manifest lists \(list.count) entries") }
+    guard list.count <= Manifest.maximumEntries else {
+      throw .damaged(path, "its manifest lists \(list.count) entries")
+    }
     self.metadata = metadata
     restCRC = rest
     self.groups = []
@@ -97,20 +103,32 @@ struct Manifest {
   }
 
   private static func entry(_ json: JSON, path: String) throws(ArchiveError) -> EntryInfo {
-    guard let name = json["path"]?.string, !name.isEmpty else { throw .damaged(path, "its manifest has an entry without a path") }
-    func wrong(_ what: String) -> ArchiveError { .damaged(path, "the manifest's entry \(shown(name)) has \(what)") }
+    guard let name = json["path"]?.string, !name.isEmpty else {
+      throw .damaged(path, "its manifest has an entry without a path")
+    }
+    func wrong(_ what: String) -> ArchiveError {
+      .damaged(path, "the manifest's entry \(shown(name)) has \(what)")
+    }
     guard let typeName = json["type"]?.string else { throw wrong("no type") }
-    guard let type = ElementType(rawValue: typeName) else { throw wrong("the unknown type \(shown(typeName))") }
-    guard let sides = json["shape"]?.array, sides.count <= maximumRank else { throw wrong("no shape of at most \(maximumRank) sides") }
+    guard let type = ElementType(rawValue: typeName) else {
+      throw wrong("the unknown type \(shown(typeName))")
+    }
+    guard let sides = json["shape"]?.array, sides.count <= maximumRank else {
+      throw wrong("no shape of at most \(maximumRank) sides")
+    }
     var shape: [Int] = []
     for side in sides {
-      guard case .integer(let value) = side, value >= 0 else { throw wrong("a side that is not a whole number") }
+      guard case .integer(let value) = side, value >= 0 else {
+        throw wrong("a side that is not a whole number")
+      }
       shape.append(value)
     }
-    guard case .integer(let offset)? = json["offset"], case .integer(let bytes)? = json["bytes"], offset >= 0, bytes >= 0
+    guard case .integer(let offset)? = json["offset"], case .integer(let bytes)? = json["bytes"], offset >= 0,
+      bytes >= 0
     else { throw wrong("no place") }
     guard let crc = json["crc32c"]?.string.flatMap(sum) else { throw wrong("no checksum") }
-    guard let count = checkedCount(shape), count.multipliedReportingOverflow(by: type.size) == (bytes, false) else {
+    guard let count = checkedCount(shape), count.multipliedReportingOverflow(by: type.size) == (bytes, false)
+    else {
       throw wrong("the shape \(shape) of \(type.rawValue), which does not take \(bytes) bytes")
     }
     guard type != .text || shape.count == 1 else { throw wrong("the shape \(shape), which no text has") }
@@ -126,14 +144,17 @@ struct Manifest {
 
   /// What lies between the entries and the manifest; throws where two of them overlap or one leaves the file.
   func gaps(place: Range<Int>, fileSize: Int, path: String) throws(ArchiveError) -> [Range<Int>] {
-    var parts = entries.filter { $0.byteCount > 0 }.map { (name: $0.path, start: $0.offset, count: $0.byteCount) }
+    var parts = entries.filter { $0.byteCount > 0 }.map {
+      (name: $0.path, start: $0.offset, count: $0.byteCount)
+    }
     parts.append((name: "the manifest", start: place.lowerBound, count: place.count))
     parts.sort { $0.start < $1.start }
     var gaps: [Range<Int>] = []
     var position = HDF5Skeleton.userBlock
     for part in parts {
       guard part.start >= position, part.start <= fileSize, part.count <= fileSize - part.start else {
-        throw .damaged(path, "\(shown(part.name)) lies at byte \(part.start), outside the file or inside another entry")
+        throw .damaged(
+          path, "\(shown(part.name)) lies at byte \(part.start), outside the file or inside another entry")
       }
       if part.start > position { gaps.append(position..<part.start) }
       position = part.start + part.count
@@ -179,16 +200,21 @@ struct Header {
     }
     guard front.count == HDF5Skeleton.userBlock else { throw .damaged(path, "ends inside its header") }
     let stored = (0..<4).reduce(UInt32(0)) { $0 | UInt32(front[front.count - 4 + $1]) << UInt32(8 * $1) }
-    guard front.withUnsafeBytes({ CRC32C.hash(UnsafeRawBufferPointer(rebasing: $0.dropLast(4))) }) == stored else {
+    guard front.withUnsafeBytes({ CRC32C.hash(UnsafeRawBufferPointer(rebasing: $0.dropLast(4))) }) == stored
+    else {
       throw .damaged(path, "its header (bytes 0 to 4095) does not have its checksum")
     }
-    let lines = front.prefix { $0 != 0 }.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
+    let lines = front.prefix { $0 != 0 }.split(separator: UInt8(ascii: "\n")).map {
+      String(decoding: $0, as: UTF8.self)
+    }
     let version = lines[0].dropFirst(Header.magic.count).split(separator: ".").compactMap { Int($0) }
     guard version.count == 2 else { throw .damaged(path, "its header names no schema version") }
     guard version[0] == Manifest.major else {
       throw ArchiveError(
-        .incompatible, path: path, reason: "has schema \(version[0]).\(version[1]) where this program reads \(Manifest.major)",
-        hint: version[0] > Manifest.major ? "use a newer version of Retain" : "convert it with the version that wrote it")
+        .incompatible, path: path,
+        reason: "has schema \(version[0]).\(version[1]) where this program reads \(Manifest.major)",
+        hint: version[0] > Manifest.major
+          ? "use a newer version of Retain" : "convert it with the version that wrote it")
     }
     func values(_ key: String) -> [Substring] {
       lines.first { $0.hasPrefix(key + " ") }?.split(separator: " ").dropFirst().map { $0 } ?? []
@@ -198,7 +224,8 @@ struct Header {
       let sum = values("sha256").first
     else { throw .damaged(path, "its header lacks a required line") }
     guard size == file.size else { throw .damaged(path, "has \(file.size) bytes where \(size) were written") }
-    guard start >= HDF5Skeleton.userBlock, start <= size, count > 0, count <= size - start, count <= Manifest.maximumLength
+    guard start >= HDF5Skeleton.userBlock, start <= size, count > 0, count <= size - start,
+      count <= Manifest.maximumLength
     else { throw .damaged(path, "its manifest lies at byte \(start), outside the file") }
     self.init(fileSize: size, manifest: start..<(start + count), sha256: String(sum))
   }

@@ -17,7 +17,8 @@ final class PendingFile {
     let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
     directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     guard !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
-      throw ArchiveError(.cannotCreate, path: shown(path), reason: "is not the name of a file", hint: "choose another path")
+      throw ArchiveError(
+        .cannotCreate, path: shown(path), reason: "is not the name of a file", hint: "choose another path")
     }
     var status = stat()
     if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG, status.st_mode & S_IFMT != S_IFLNK {
@@ -46,11 +47,13 @@ final class PendingFile {
   /// Refuses now what would not fit later.
   func checkSpace(for count: Int) throws(ArchiveError) {
     var status = statvfs()
-    guard fstatvfs(descriptor, &status) == 0 else { return }
+    // Some file systems in user space report no sizes at all.
+    guard fstatvfs(descriptor, &status) == 0, status.f_blocks > 0 else { return }
     let (free, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
     guard overflow || free >= UInt(max(0, count)) else {
       throw ArchiveError(
-        .full, path: path, reason: "needs \(count) bytes where \(free) are free", hint: "free some space, then run again")
+        .full, path: path, reason: "needs \(count) bytes where \(free) are free",
+        hint: "free some space, then run again")
     }
   }
   /// Takes the space on the disk before the first byte is written.
@@ -64,7 +67,7 @@ final class PendingFile {
           errno = code
           return code == 0 ? 0 : -1
         }
-      } catch where error.code == EOPNOTSUPP || error.code == EINVAL {
+      } catch  where error.code == EOPNOTSUPP || error.code == EINVAL {
         // The file system cannot reserve; the writes will tell.
         return
       }
@@ -88,20 +91,25 @@ final class PendingFile {
       count = try Disk.read(buffer, at: offset, from: descriptor)
     }
     guard count == buffer.count else {
-      throw ArchiveError(.io, path: path, reason: "lost bytes at \(offset) while it was written", hint: "check the disk")
+      throw ArchiveError(
+        .io, path: path, reason: "lost bytes at \(offset) while it was written", hint: "check the disk")
     }
   }
-  /// After a failed fsync the kernel may call lost pages clean, so it is never tried twice: the file is discarded.
+  /// After a failed fsync the kernel may call lost pages clean, so it is never tried twice: the file is
+  /// discarded.
   func synchronize() throws(ArchiveError) {
     try perform("flush to the disk") { () throws(SystemFailure) in try Disk.attempt { fsync(descriptor) } }
   }
   /// Gives the file its final name and makes the name durable.
   func publish() throws(ArchiveError) {
-    try perform("rename into place") { () throws(SystemFailure) in try Disk.attempt { rename(temporaryPath, path) } }
+    try perform("rename into place") { () throws(SystemFailure) in
+      try Disk.attempt { rename(temporaryPath, path) }
+    }
     published = true
     do throws(SystemFailure) { try Disk.synchronize(directory: directory) } catch {
       throw ArchiveError(
-        error.code, "flush the folder (the new file is whole and in place, but a power cut may undo its name)",
+        error.code,
+        "flush the folder (the new file is whole and in place, but a power cut may undo its name)",
         path: path, for: .writing)
     }
   }
@@ -111,8 +119,8 @@ final class PendingFile {
 public enum AtomicFile {
   /// Writes under a temporary name, flushes, renames, flushes the folder.
   ///
-  /// - Throws: `ArchiveError` of kind cannotCreate, permission, full or io; the old file is then untouched, except
-  ///   that a failed flush of the folder is reported after the new file is in place.
+  /// - Throws: `ArchiveError` of kind cannotCreate, permission, full or io; the old file is then untouched,
+  ///   except that a failed flush of the folder is reported after the new file is in place.
   public static func write(_ bytes: [UInt8], to path: String) throws(ArchiveError) {
     let file = try PendingFile(for: path)
     try withBytes(bytes) { (buffer) throws(ArchiveError) in try file.write(buffer, at: 0) }

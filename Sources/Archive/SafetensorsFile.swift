@@ -30,24 +30,33 @@ public final class SafetensorsFile: Sendable {
   static let maximumName = 512
   /// Types of whole bytes; the others of the format pack several elements in one byte.
   static let sizes: [String: Int] = [
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I64": 8, "I32": 4, "I16": 2,
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I64": 8, "I32": 4,
+    "I16": 2,
     "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
   ]
 
-  /// Opens a file and checks the whole header: types, shapes, sizes, and that the tensors fill the file without a hole.
+  /// Opens a file and checks the whole header: types, shapes, sizes, and that the tensors fill the file
+  /// without a hole.
   ///
   /// - Throws: `ArchiveError` naming the tensor: missing, permission, damaged, unsupported (dtype) or io.
   public init(path: String) throws(ArchiveError) {
     file = try ReadableFile(path)
-    guard file.size >= 8 else { throw .damaged(path, "has \(file.size) bytes, too few for a safetensors header") }
+    guard file.size >= 8 else {
+      throw .damaged(path, "has \(file.size) bytes, too few for a safetensors header")
+    }
     let length = try file.bytes(0..<8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     guard length <= UInt64(SafetensorsFile.maximumHeader) else {
-      throw .damaged(path, "claims a header of \(length) bytes at byte 0, more than \(SafetensorsFile.maximumHeader)")
+      throw .damaged(
+        path, "claims a header of \(length) bytes at byte 0, more than \(SafetensorsFile.maximumHeader)")
     }
     let start = 8 + Int(length)
-    guard start <= file.size else { throw .damaged(path, "ends at byte \(file.size) inside its header of \(length) bytes") }
+    guard start <= file.size else {
+      throw .damaged(path, "ends at byte \(file.size) inside its header of \(length) bytes")
+    }
     let text = try file.bytes(8..<start)
-    guard text.first == UInt8(ascii: "{") else { throw .damaged(path, "has a header at byte 8 that does not start with {") }
+    guard text.first == UInt8(ascii: "{") else {
+      throw .damaged(path, "has a header at byte 8 that does not start with {")
+    }
     // Only spaces may follow; the parser would also take tabs and newlines.
     guard text.last(where: { $0 != 0x20 }) == UInt8(ascii: "}") else {
       throw .damaged(path, "has a header that does not end with } and spaces")
@@ -65,7 +74,9 @@ public final class SafetensorsFile: Sendable {
     tensors.reserveCapacity(members.count)
     for member in members {
       if member.key.utf8.elementsEqual("__metadata__".utf8) {
-        guard let pairs = member.value.members else { throw .damaged(path, "has a __metadata__ that is not an object") }
+        guard let pairs = member.value.members else {
+          throw .damaged(path, "has a __metadata__ that is not an object")
+        }
         for pair in pairs {
           guard let value = pair.value.string else {
             throw .damaged(path, "has a __metadata__ whose \(shown(pair.key)) is not a text")
@@ -100,13 +111,16 @@ public final class SafetensorsFile: Sendable {
     throws(ArchiveError) -> TensorInfo
   {
     func wrong(_ what: String) -> ArchiveError { .damaged(path, "the tensor \(shown(member.key)) \(what)") }
-    guard member.key.utf8.count <= maximumName else { throw wrong("has a name of more than \(maximumName) bytes") }
+    guard member.key.utf8.count <= maximumName else {
+      throw wrong("has a name of more than \(maximumName) bytes")
+    }
     guard let fields = member.value.members, fields.count == 3, let dtype = member.value["dtype"]?.string,
       let sides = member.value["shape"]?.array, let offsets = member.value["data_offsets"]?.array
     else { throw wrong("needs exactly dtype, shape and data_offsets") }
     guard let size = sizes[dtype] else {
       throw ArchiveError(
-        .unsupported, path: path, reason: "the tensor \(shown(member.key)) has the unknown dtype \(shown(dtype))",
+        .unsupported, path: path,
+        reason: "the tensor \(shown(member.key)) has the unknown dtype \(shown(dtype))",
         hint: "convert it to F32 or BF16")
     }
     guard sides.count <= Manifest.maximumRank else {
@@ -114,10 +128,13 @@ public final class SafetensorsFile: Sendable {
     }
     var shape: [Int] = []
     for side in sides {
-      guard case .integer(let value) = side, value >= 0 else { throw wrong("has a side that is not a whole number") }
+      guard case .integer(let value) = side, value >= 0 else {
+        throw wrong("has a side that is not a whole number")
+      }
       shape.append(value)
     }
-    guard offsets.count == 2, case .integer(let begin) = offsets[0], case .integer(let end) = offsets[1], begin >= 0
+    guard offsets.count == 2, case .integer(let begin) = offsets[0], case .integer(let end) = offsets[1],
+      begin >= 0
     else { throw wrong("needs two whole numbers as data_offsets") }
     guard begin <= end else { throw wrong("ends at \(end) before it begins at \(begin)") }
     guard end <= fileSize - dataStart else {
@@ -127,7 +144,8 @@ public final class SafetensorsFile: Sendable {
     guard count.multipliedReportingOverflow(by: size) == (end - begin, false) else {
       throw wrong("has \(end - begin) bytes, which \(shape) of \(dtype) do not take")
     }
-    return TensorInfo(name: member.key, dtype: dtype, shape: shape, byteCount: end - begin, offset: dataStart + begin)
+    return TensorInfo(
+      name: member.key, dtype: dtype, shape: shape, byteCount: end - begin, offset: dataStart + begin)
   }
 
   /// The tensor of this name, or nil.
@@ -136,14 +154,17 @@ public final class SafetensorsFile: Sendable {
   /// Reads a tensor of F32, F16, BF16 or F64 as floats; F64 is rounded to nearest.
   ///
   /// - Parameter allowNonFinite: whether infinities and NaN pass.
-  /// - Throws: `ArchiveError` naming the tensor: incompatible (no such tensor, another count), unsupported (dtype),
-  ///   damaged (numbers that are not finite, file cut short) or io.
-  public func floats(_ name: String, into buffer: UnsafeMutableBufferPointer<Float>, allowNonFinite: Bool = false)
+  /// - Throws: `ArchiveError` naming the tensor: incompatible (no such tensor, another count), unsupported
+  ///   (dtype), damaged (numbers that are not finite, file cut short) or io.
+  public func floats(
+    _ name: String, into buffer: UnsafeMutableBufferPointer<Float>, allowNonFinite: Bool = false
+  )
     throws(ArchiveError)
   {
     guard let tensor = tensor(name) else {
       throw ArchiveError(
-        .incompatible, path: path, reason: "has no tensor \(shown(name))", hint: "check that the model is complete")
+        .incompatible, path: path, reason: "has no tensor \(shown(name))",
+        hint: "check that the model is complete")
     }
     guard tensor.count == buffer.count else {
       throw ArchiveError(
@@ -159,14 +180,16 @@ public final class SafetensorsFile: Sendable {
     case "F64": try convert(range, into: buffer) { (value: Double) in Float(value) }
     default:
       throw ArchiveError(
-        .unsupported, path: path, reason: "the tensor \(shown(name)) has dtype \(tensor.dtype), which is not read as floats",
+        .unsupported, path: path,
+        reason: "the tensor \(shown(name)) has dtype \(tensor.dtype), which is not read as floats",
         hint: "convert it to F32 or BF16")
     }
     if allowNonFinite { return }
     var bad = 0
     for value in buffer where !value.isFinite { bad += 1 }
     guard bad == 0 else {
-      throw .damaged(path, "the tensor \(shown(name)) has \(bad) of \(tensor.count) values that are not finite")
+      throw .damaged(
+        path, "the tensor \(shown(name)) has \(bad) of \(tensor.count) values that are not finite")
     }
   }
   public func floats(_ name: String, allowNonFinite: Bool = false) throws(ArchiveError) -> [Float] {
@@ -175,7 +198,9 @@ public final class SafetensorsFile: Sendable {
     var result = [Float](repeating: 0, count: count)
     var failure: ArchiveError?
     result.withUnsafeMutableBufferPointer { buffer in
-      do throws(ArchiveError) { try floats(name, into: buffer, allowNonFinite: allowNonFinite) } catch { failure = error }
+      do throws(ArchiveError) { try floats(name, into: buffer, allowNonFinite: allowNonFinite) } catch {
+        failure = error
+      }
     }
     if let failure { throw failure }
     return result

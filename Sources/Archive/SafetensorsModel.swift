@@ -13,8 +13,9 @@ public struct SafetensorsModel: Sendable {
 
   /// Opens `model.safetensors`, or `model.safetensors.index.json` with the shards it names.
   ///
-  /// - Throws: `ArchiveError`: missing, unsupported where there are only pickle files, damaged where the index names a
-  ///   file outside the folder, a missing shard or a tensor its shard lacks; and all errors of `SafetensorsFile`.
+  /// - Throws: `ArchiveError`: missing, unsupported where there are only pickle files, damaged where the
+  ///   index names a file outside the folder, a missing shard or a tensor its shard lacks; and all errors
+  ///   of `SafetensorsFile`.
   public init(folder: String) throws(ArchiveError) {
     self.folder = folder
     let files = try fileNames(in: folder)
@@ -28,7 +29,8 @@ public struct SafetensorsModel: Sendable {
     guard files.contains("model.safetensors.index.json") else {
       if let pickle = files.first(where: SafetensorsModel.isPickle) {
         throw ArchiveError(
-          .unsupported, path: folder + "/" + pickle, reason: "pickle is never loaded, because loading it runs code",
+          .unsupported, path: folder + "/" + pickle,
+          reason: "pickle is never loaded, because loading it runs code",
           hint: "convert the model to safetensors")
       }
       throw ArchiveError(
@@ -45,7 +47,9 @@ public struct SafetensorsModel: Sendable {
         throw .damaged(path, "places \(shown(member.key)) in something that is not a file of this folder")
       }
       let position: Int
-      if let known = positions[ByteKey(shard)] { position = known } else {
+      if let known = positions[ByteKey(shard)] {
+        position = known
+      } else {
         guard files.contains(where: { $0.utf8.elementsEqual(shard.utf8) }) else {
           throw .damaged(path, "names the shard \(shown(shard)), which is not there")
         }
@@ -66,7 +70,9 @@ public struct SafetensorsModel: Sendable {
 
   private static func weightMap(_ path: String) throws(ArchiveError) -> [JSON.Member] {
     let file = try ReadableFile(path)
-    guard file.size <= 64 << 20 else { throw .damaged(path, "has \(file.size) bytes, more than an index needs") }
+    guard file.size <= 64 << 20 else {
+      throw .damaged(path, "has \(file.size) bytes, more than an index needs")
+    }
     let bytes = try file.bytes(0..<file.size)
     let json: JSON
     do throws(JSONError) { json = try JSON.parse(bytes) } catch {
@@ -87,13 +93,17 @@ public struct SafetensorsModel: Sendable {
   }
 
   public func contains(_ name: String) -> Bool { index[ByteKey(name)] != nil }
-  public func tensor(_ name: String) -> TensorInfo? { index[ByteKey(name)].flatMap { shards[$0].tensor(name) } }
+  public func tensor(_ name: String) -> TensorInfo? {
+    index[ByteKey(name)].flatMap { shards[$0].tensor(name) }
+  }
   public func shape(of name: String) -> [Int]? { tensor(name)?.shape }
   /// The metadata of the first file.
   public var metadata: [(String, String)] { shards.first?.metadata ?? [] }
 
   /// As `SafetensorsFile.floats`.
-  public func floats(_ name: String, into buffer: UnsafeMutableBufferPointer<Float>, allowNonFinite: Bool = false)
+  public func floats(
+    _ name: String, into buffer: UnsafeMutableBufferPointer<Float>, allowNonFinite: Bool = false
+  )
     throws(ArchiveError)
   {
     try shard(name).floats(name, into: buffer, allowNonFinite: allowNonFinite)
@@ -104,7 +114,8 @@ public struct SafetensorsModel: Sendable {
   private func shard(_ name: String) throws(ArchiveError) -> SafetensorsFile {
     guard let position = index[ByteKey(name)] else {
       throw ArchiveError(
-        .incompatible, path: folder, reason: "has no tensor \(shown(name))", hint: "check that the model is complete")
+        .incompatible, path: folder, reason: "has no tensor \(shown(name))",
+        hint: "check that the model is complete")
     }
     return shards[position]
   }

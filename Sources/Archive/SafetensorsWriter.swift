@@ -1,5 +1,5 @@
 // Writes tensors as safetensors, in one file or in shards with an index, as transformers expects them.
-// Each file appears whole or not at all; the index comes last, so that it never names a shard that is not there.
+// Each file appears whole or not at all; the index comes last, so it never names an absent shard.
 import StrictJSON
 
 public enum SafetensorsWriter {
@@ -7,8 +7,8 @@ public enum SafetensorsWriter {
 
   /// Writes floats as F32 or, rounded to nearest even, as BF16.
   ///
-  /// Tensors are ordered by type (wider first, so that all are aligned) and name: equal content gives equal bytes.
-  /// The metadata get `format: pt`, which transformers wants, unless they say otherwise.
+  /// Tensors are ordered by type (wider first, so that all are aligned) and name: equal content gives equal
+  /// bytes. The metadata get `format: pt`, which transformers wants, unless they say otherwise.
   ///
   /// - Parameter maximumShardBytes: where the tensors take more, `model.safetensors` becomes
   ///   `model-00001-of-00003.safetensors` … and `model.safetensors.index.json`; nil for one file.
@@ -22,11 +22,17 @@ public enum SafetensorsWriter {
     for tensor in tensors {
       guard tensor.type == .float32 || tensor.type == .bfloat16, tensor.shape.count <= Manifest.maximumRank,
         tensor.name.utf8.count <= SafetensorsFile.maximumName, checkedCount(tensor.shape) == tensor.data.count
-      else { throw .invalid(path, "\(shown(tensor.name)) cannot be written as \(tensor.type.rawValue) of \(tensor.shape)") }
-      guard seen.insert(ByteKey(tensor.name)).inserted else { throw .invalid(path, "\(shown(tensor.name)) is there twice") }
+      else {
+        throw .invalid(
+          path, "\(shown(tensor.name)) cannot be written as \(tensor.type.rawValue) of \(tensor.shape)")
+      }
+      guard seen.insert(ByteKey(tensor.name)).inserted else {
+        throw .invalid(path, "\(shown(tensor.name)) is there twice")
+      }
     }
     let ordered = tensors.sorted { a, b in
-      a.type.size != b.type.size ? a.type.size > b.type.size : a.name.utf8.lexicographicallyPrecedes(b.name.utf8)
+      a.type.size != b.type.size
+        ? a.type.size > b.type.size : a.name.utf8.lexicographicallyPrecedes(b.name.utf8)
     }
     var shards: [[Tensor]] = [[]]
     var filled = 0
@@ -47,7 +53,9 @@ public enum SafetensorsWriter {
       return [name]
     }
     let stem = name.hasSuffix(".safetensors") ? String(name.dropLast(12)) : name
-    func five(_ number: Int) -> String { String(repeating: "0", count: max(0, 5 - String(number).count)) + String(number) }
+    func five(_ number: Int) -> String {
+      String(repeating: "0", count: max(0, 5 - String(number).count)) + String(number)
+    }
     var places: [JSON.Member] = []
     var names: [String] = []
     for (number, shard) in shards.enumerated() {
@@ -63,11 +71,15 @@ public enum SafetensorsWriter {
     return names
   }
 
-  private static func write(_ tensors: [Tensor], _ metadata: [String: String], to path: String) throws(ArchiveError) {
+  private static func write(_ tensors: [Tensor], _ metadata: [String: String], to path: String)
+    throws(ArchiveError)
+  {
     var pairs = metadata
     if pairs["format"] == nil { pairs["format"] = "pt" }
     let sorted = pairs.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-    var members = [JSON.Member("__metadata__", .object(sorted.map { JSON.Member($0.key, .string($0.value)) }))]
+    var members = [
+      JSON.Member("__metadata__", .object(sorted.map { JSON.Member($0.key, .string($0.value)) }))
+    ]
     var position = 0
     for tensor in tensors {
       let end = position + tensor.data.count * tensor.type.size
@@ -83,7 +95,9 @@ public enum SafetensorsWriter {
     var header = Array(JSON.object(members).compact.utf8)
     // Spaces up to a multiple of eight, so that the numbers are aligned.
     header += [UInt8](repeating: 0x20, count: (8 - header.count % 8) % 8)
-    guard header.count <= SafetensorsFile.maximumHeader else { throw .invalid(path, "its header has \(header.count) bytes") }
+    guard header.count <= SafetensorsFile.maximumHeader else {
+      throw .invalid(path, "its header has \(header.count) bytes")
+    }
     let front = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Array($0) } + header
 
     let file = try PendingFile(for: path)
