@@ -25,6 +25,8 @@ extension BackendContract {
     ([3, 1, 7], AttentionShape(heads: 6, keyHeads: 3, headDimension: 5, scale: 0.447)),
     ([17, 33, 1, 2], AttentionShape(heads: 3, keyHeads: 3, headDimension: 8, scale: 0.3535)),
     ([70, 1, 40], AttentionShape(heads: 4, keyHeads: 1, headDimension: 16, scale: 0.25)),
+    ([2, 1, 5, 3, 1, 4, 8, 1, 16, 9, 7], AttentionShape(heads: 2, keyHeads: 2, headDimension: 4, scale: 0.5)),
+    ([300, 2], AttentionShape(heads: 1, keyHeads: 1, headDimension: 6, scale: 0.4)),
     ([130], AttentionShape(heads: 2, keyHeads: 1, headDimension: 64, scale: 0.125)),
   ]
 

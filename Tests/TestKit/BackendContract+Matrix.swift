@@ -70,7 +70,10 @@ extension BackendContract {
   private static func forSegments(
     _ bench: ContractBench, _ body: (_ segments: Segments, _ p: Int, _ q: Int, _ strided: Bool) -> Void
   ) {
-    let shapes = [([1], 1, 1), ([4], 3, 1), ([1, 1, 1], 1, 5), ([3, 1, 7], 9, 17), ([40, 1, 23, 2], 65, 33)]
+    let shapes = [
+      ([1], 1, 1), ([4], 3, 1), ([1, 1, 1], 1, 5), ([3, 1, 7], 9, 17), ([40, 1, 23, 2], 65, 33),
+      ([2, 1, 5, 3, 1, 4, 8, 1, 16, 9, 7], 19, 70),
+    ]
     for (lengths, p, q) in shapes {
       for strided in [false, true] {
         bench.context = "segments \(lengths), [\(p), \(q)]\(strided ? " strided" : "")"
