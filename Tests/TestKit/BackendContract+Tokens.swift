@@ -1,4 +1,4 @@
-// Contract cases between tokens and vectors: repeated tokens, unscored rows, vocabularies of one, flat and sharp logits.
+// Contract cases between tokens and vectors: repeated tokens, unscored rows, flat and sharp logits.
 import TensorCore
 
 extension BackendContract {
@@ -72,7 +72,7 @@ extension BackendContract {
     }
   }
 
-  /// `size` is how much the rounding of log Σ exp, which grows with the logits, exceeds that of ordinary losses.
+  /// `size`: the rounding of log Σ exp grows with the logits; how far it exceeds that of ordinary losses.
   private static func forLogits(
     _ bench: ContractBench,
     _ body: (_ logits: Tensor, _ targets: [Int32], _ strided: Bool, _ size: Double) -> Void
