@@ -1,4 +1,4 @@
-// Facts that hold whatever the reference says: sums of one, single tokens, closed-form values, isolation of segments.
+// Facts that hold whatever the reference says: sums of one, single tokens, closed forms, isolated segments.
 import TensorCore
 import TestKit
 import Testing
@@ -92,7 +92,8 @@ import Testing
       backend.attention(q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
       let (dq, dk, dv) = (backend.empty(q.rows, 32), backend.empty(q.rows, 16), backend.empty(q.rows, 16))
       backend.attentionGradient(
-        dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq, dk: dk,
+        dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq,
+        dk: dk,
         dv: dv)
       return [out, logSumExp, dq, dk, dv].map { bits($0.rows(inside)) }
     }
@@ -121,7 +122,9 @@ import Testing
     let x = backend.tensor([-1, 0, 1, 2], 1, 4)
     let y = backend.empty(1, 4)
     func close(_ expected: [Float], _ comment: Comment) {
-      for (found, value) in zip(y.toArray(), expected) { #expect(abs(found - value) < 2e-6 * max(1, abs(value)), comment) }
+      for (found, value) in zip(y.toArray(), expected) {
+        #expect(abs(found - value) < 2e-6 * max(1, abs(value)), comment)
+      }
     }
     backend.gelu(x, into: y)
     close([-0.158808, 0, 0.841192, 1.9545977], "gelu")

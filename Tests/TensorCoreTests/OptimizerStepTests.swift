@@ -1,4 +1,4 @@
-// AdamW, SGD and quadratic pulls against numbers worked out by hand, and the limits that continual learning rests on.
+// AdamW, SGD and quadratic pulls against numbers worked out by hand, and in their limits.
 import TensorCore
 import TestKit
 import Testing
@@ -11,7 +11,9 @@ import Testing
     let parameters, gradient, first, second: Tensor
     init(_ backend: any Backend, count: Int, seed: UInt64) {
       var random = RandomStream(seed: seed)
-      func tensor(_ value: () -> Double) -> Tensor { backend.tensor((0..<count).map { _ in Float(value()) }, 1, count) }
+      func tensor(_ value: () -> Double) -> Tensor {
+        backend.tensor((0..<count).map { _ in Float(value()) }, 1, count)
+      }
       parameters = tensor { random.normal() }
       gradient = tensor { random.normal() }
       first = tensor { 0.3 * random.normal() }
@@ -23,7 +25,8 @@ import Testing
     _ backend: any Backend, _ strength: Float, _ curvature: Float, _ anchor: Float, _ form: QuadraticPull.Form
   ) -> QuadraticPull {
     QuadraticPull(
-      strength: strength, curvature: backend.tensor([curvature], 1, 1), anchor: backend.tensor([anchor], 1, 1),
+      strength: strength, curvature: backend.tensor([curvature], 1, 1),
+      anchor: backend.tensor([anchor], 1, 1),
       form: form)
   }
 
@@ -58,7 +61,8 @@ import Testing
     func run(_ pulls: [QuadraticPull], buffer: Tensor?) -> (Double, Double) {
       let theta = backend.tensor([2], 1, 1)
       let penalty = backend.sgd(
-        theta, gradient: backend.tensor([0.4], 1, 1), momentumBuffer: buffer, momentum: 0.9, learningRate: 0.1,
+        theta, gradient: backend.tensor([0.4], 1, 1), momentumBuffer: buffer, momentum: 0.9,
+        learningRate: 0.1,
         weightDecay: 0.2, gradientScale: 0.5, pulls: pulls)
       return (Double(theta.toArray()[0]), penalty)
     }
@@ -95,7 +99,8 @@ import Testing
     func sgd(_ pulls: [QuadraticPull]) -> ([[UInt32]], Double) {
       let state = State(backend, count: count, seed: 4)
       let penalty = backend.sgd(
-        state.parameters, gradient: state.gradient, momentumBuffer: state.first, momentum: 0.9, learningRate: 0.1,
+        state.parameters, gradient: state.gradient, momentumBuffer: state.first, momentum: 0.9,
+        learningRate: 0.1,
         weightDecay: 0.2, gradientScale: 0.5, pulls: pulls)
       return (state.bits, penalty)
     }
@@ -110,7 +115,7 @@ import Testing
     }
   }
 
-  /// A proximal pull of strength 10²⁰ holds every parameter with F > 0 at its anchor and leaves the others alone.
+  /// A proximal pull of strength 10²⁰ holds parameters with F > 0 at the anchor and leaves the others alone.
   @Test(arguments: NamedBackend.all)
   func immenseStrengthFreezes(_ named: NamedBackend) {
     let backend = named.make()

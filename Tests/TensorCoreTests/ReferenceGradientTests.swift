@@ -1,5 +1,5 @@
 // Proves the reference's gradients by central differences of its own forward functions.
-// Bound: 1e-3 of max(1, |gradient|); Float's rounding leaves about 1e-4, a wrong factor or sign at least 1e-2.
+// Bound: 1e-3 of max(1, |gradient|); Float's rounding leaves about 1e-4, a wrong factor or sign 1e-2.
 import TensorCore
 import TestKit
 import Testing
@@ -61,7 +61,9 @@ import Testing
     if accumulate { backend.fill(dx, 0.5) }
     backend.normalizeGradient(
       dy, x: x, gain: gain, statistics: statistics, centred: centred, into: dx, accumulate: accumulate)
-    if accumulate { backend.add(backend.tensor([Float](repeating: 0.5, count: 21), 3, 7), scaled: -1, into: dx) }
+    if accumulate {
+      backend.add(backend.tensor([Float](repeating: 0.5, count: 21), 3, 7), scaled: -1, into: dx)
+    }
     let (product, dGain, dShift) = (
       backend.empty(rows, columns), backend.empty(1, columns), backend.empty(1, columns)
     )
@@ -138,7 +140,8 @@ import Testing
     _ = loss()
     let (dq, dk, dv) = (backend.empty(8, 12), backend.empty(8, k.columns), backend.empty(8, k.columns))
     backend.attentionGradient(
-      dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq, dk: dk,
+      dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq,
+      dk: dk,
       dv: dv)
     #expect(error(of: q, dq, loss) < bound)
     #expect(error(of: k, dk, loss) < bound)

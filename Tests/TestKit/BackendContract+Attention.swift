@@ -1,4 +1,4 @@
-// Contract cases for attention: segments of length 1, shared key heads, windows of one fused buffer, sharp scores.
+// Contract cases for attention: segments of length 1, shared key heads, one fused buffer, sharp scores.
 import TensorCore
 
 extension BackendContract {
@@ -13,7 +13,8 @@ extension BackendContract {
     },
     ContractCase("attention, sharp scores") { bench in
       attend(
-        bench, [9, 1, 20], AttentionShape(heads: 4, keyHeads: 2, headDimension: 8, scale: 0.35), strided: false,
+        bench, [9, 1, 20], AttentionShape(heads: 4, keyHeads: 2, headDimension: 8, scale: 0.35),
+        strided: false,
         deviation: 30, tolerance: .sharpAttention)
     },
   ]
@@ -25,6 +26,10 @@ extension BackendContract {
     ([3, 1, 7], AttentionShape(heads: 6, keyHeads: 3, headDimension: 5, scale: 0.447)),
     ([17, 33, 1, 2], AttentionShape(heads: 3, keyHeads: 3, headDimension: 8, scale: 0.3535)),
     ([70, 1, 40], AttentionShape(heads: 4, keyHeads: 1, headDimension: 16, scale: 0.25)),
+    (
+      [2, 1, 5, 3, 1, 4, 8, 1, 16, 9, 7], AttentionShape(heads: 2, keyHeads: 2, headDimension: 4, scale: 0.5)
+    ),
+    ([300, 2], AttentionShape(heads: 1, keyHeads: 1, headDimension: 6, scale: 0.4)),
     ([130], AttentionShape(heads: 2, keyHeads: 1, headDimension: 64, scale: 0.125)),
   ]
 
@@ -49,7 +54,8 @@ extension BackendContract {
   }
 
   private static func attendFused(_ bench: ContractBench, _ lengths: [Int], _ shape: AttentionShape) {
-    bench.context = "segments \(lengths), \(shape.heads)/\(shape.keyHeads) heads of \(shape.headDimension), fused"
+    bench.context =
+      "segments \(lengths), \(shape.heads)/\(shape.keyHeads) heads of \(shape.headDimension), fused"
     let tokens = lengths.reduce(0, +)
     let width = shape.heads * shape.headDimension
     let keyWidth = shape.keyHeads * shape.headDimension
@@ -78,7 +84,8 @@ extension BackendContract {
       q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
     let dOut = bench.normal("dOut", q.rows, q.columns, strided: strided)
     bench.backend.attentionGradient(
-      dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq, dk: dk,
+      dOut, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq,
+      dk: dk,
       dv: dv)
     bench.output("dq", dq, tolerance, floor: 1)
     bench.output("dk", dk, tolerance, floor: 1)

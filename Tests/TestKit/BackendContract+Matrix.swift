@@ -1,4 +1,4 @@
-// Contract cases for products and column sums: single rows and columns, sizes beside multiples of 8 and 16, windows.
+// Contract cases for products and column sums: single rows and columns, odd sizes, strided windows.
 import TensorCore
 
 extension BackendContract {
@@ -57,7 +57,8 @@ extension BackendContract {
 
   /// Calls `body` for every shape, compact and strided.
   static func forShapes(
-    _ bench: ContractBench, _ shapes: [(Int, Int)], _ body: (_ rows: Int, _ columns: Int, _ strided: Bool) -> Void
+    _ bench: ContractBench, _ shapes: [(Int, Int)],
+    _ body: (_ rows: Int, _ columns: Int, _ strided: Bool) -> Void
   ) {
     for (rows, columns) in shapes {
       for strided in [false, true] {
@@ -70,7 +71,10 @@ extension BackendContract {
   private static func forSegments(
     _ bench: ContractBench, _ body: (_ segments: Segments, _ p: Int, _ q: Int, _ strided: Bool) -> Void
   ) {
-    let shapes = [([1], 1, 1), ([4], 3, 1), ([1, 1, 1], 1, 5), ([3, 1, 7], 9, 17), ([40, 1, 23, 2], 65, 33)]
+    let shapes = [
+      ([1], 1, 1), ([4], 3, 1), ([1, 1, 1], 1, 5), ([3, 1, 7], 9, 17), ([40, 1, 23, 2], 65, 33),
+      ([2, 1, 5, 3, 1, 4, 8, 1, 16, 9, 7], 19, 70),
+    ]
     for (lengths, p, q) in shapes {
       for strided in [false, true] {
         bench.context = "segments \(lengths), [\(p), \(q)]\(strided ? " strided" : "")"
@@ -90,7 +94,8 @@ extension BackendContract {
             "\(m)×\(k)×\(n)\(transposeA ? " Aᵀ" : "")\(transposeB ? " Bᵀ" : "")\(strided ? " strided" : "")"
           let a = bench.normal("A", transposeA ? k : m, transposeA ? m : k, strided: strided)
           let b = bench.normal("B", transposeB ? n : k, transposeB ? k : n, strided: strided)
-          let c = accumulate ? bench.normal("C", m, n, strided: strided) : bench.blank("C", m, n, strided: strided)
+          let c =
+            accumulate ? bench.normal("C", m, n, strided: strided) : bench.blank("C", m, n, strided: strided)
           bench.backend.multiply(
             a, transposed: transposeA, b, transposed: transposeB, into: c, accumulate: accumulate)
           bench.output("C", c, .sum, floor: 1)

@@ -1,4 +1,4 @@
-// Contract cases for normalisation, activations and rotary positions, with the aliasing that the protocol allows.
+// Contract cases for normalisation, activations and rotary positions, with all permitted aliasing.
 import TensorCore
 
 extension BackendContract {
@@ -101,7 +101,8 @@ extension BackendContract {
       }
     },
     ContractCase("rotate") { bench in
-      for (rows, heads, dimension) in [(1, 1, 2), (5, 3, 4), (9, 2, 6), (3, 1, 10), (70, 4, 16), (33, 3, 64)] {
+      for (rows, heads, dimension) in [(1, 1, 2), (5, 3, 4), (9, 2, 6), (3, 1, 10), (70, 4, 16), (33, 3, 64)]
+      {
         for (strided, inverse) in [(false, false), (true, false), (false, true), (true, true)] {
           bench.context = "[\(rows), \(heads)·\(dimension)], strided \(strided), inverse \(inverse)"
           let angles = (0..<12 * dimension / 2).map { _ in 7 * bench.random.uniform() }
@@ -109,7 +110,8 @@ extension BackendContract {
           let cosines = angleTable(bench, "cosines", angles.map(Maths.cos), dimension / 2)
           let sines = angleTable(bench, "sines", angles.map(Maths.sin), dimension / 2)
           bench.backend.rotate(
-            x, headDimension: dimension, positions: bench.tokens(rows, below: 12), cosines: cosines, sines: sines,
+            x, headDimension: dimension, positions: bench.tokens(rows, below: 12), cosines: cosines,
+            sines: sines,
             inverse: inverse)
           bench.output("x", x, .arithmetic, floor: 1)
         }

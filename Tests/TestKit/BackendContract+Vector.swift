@@ -59,11 +59,13 @@ extension BackendContract {
           let count = parameters.count
           let first = bench.tensor("m", 1, count) { started ? Float(0.3 * $0.normal()) : 0 }
           let second = bench.tensor("v", 1, count) { started ? Float(0.01 + $0.uniform()) : 0 }
+          // ε is large because g/(|g| + ε) magnifies the rounding of a gradient that nearly cancels by 1/ε.
           let step = AdamWStep(
-            learningRate: 0.05, beta1: 0.9, beta2: 0.95, epsilon: 1e-3, weightDecay: 0.1, step: stepNumber,
+            learningRate: 0.05, beta1: 0.9, beta2: 0.95, epsilon: 0.02, weightDecay: 0.1, step: stepNumber,
             gradientScale: 0.6)
           let penalty = bench.backend.adamW(
-            parameters, gradient: gradient, firstMoment: first, secondMoment: second, pulls: pulls, step: step)
+            parameters, gradient: gradient, firstMoment: first, secondMoment: second, pulls: pulls, step: step
+          )
           bench.output("step \(stepNumber) parameters", parameters, .optimizer)
           bench.output("step \(stepNumber) m", first, .optimizer)
           bench.output("step \(stepNumber) v", second, .optimizer)
@@ -95,7 +97,8 @@ extension BackendContract {
 
   /// No pull, each form with and without curvature, and all of them at once; parameters also as a matrix.
   private static func forPulls(
-    _ bench: ContractBench, _ body: (_ parameters: Tensor, _ gradient: Tensor, _ pulls: [QuadraticPull]) -> Void
+    _ bench: ContractBench,
+    _ body: (_ parameters: Tensor, _ gradient: Tensor, _ pulls: [QuadraticPull]) -> Void
   ) {
     let kinds: [(QuadraticPull.Form, Bool)] = [
       (.coupled, true), (.proximal, true), (.coupled, false), (.proximal, false),

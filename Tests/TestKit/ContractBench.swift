@@ -1,5 +1,5 @@
 // The bench on which one contract case runs one backend: it makes inputs, guards memory, collects outputs.
-// Whatever surrounds a window is NaN: a backend that reads there spoils its result, one that writes is caught.
+// Whatever surrounds a window is NaN: who reads there spoils the result, who writes there is caught.
 import TensorCore
 
 /// Inputs from a seeded stream, outputs by name; the same case makes the same inputs on every bench.
@@ -66,7 +66,8 @@ public final class ContractBench {
   }
   /// Watches a tensor that was made elsewhere: unless it becomes an output, it must keep its bits.
   public func guardMemory(_ name: String, _ whole: Tensor, _ window: Tensor) {
-    guarded.append(Guarded(name: name, whole: whole, window: window, before: whole.toArray().map(\.bitPattern)))
+    guarded.append(
+      Guarded(name: name, whole: whole, window: window, before: whole.toArray().map(\.bitPattern)))
   }
   public func tokens(_ count: Int, below bound: Int) -> [Int32] {
     (0..<count).map { _ in Int32(random.integer(below: bound)) }

@@ -1,11 +1,11 @@
-// Central differences for tensors stored as Float: large steps against rounding, extrapolation against curvature.
+// Central differences for tensors stored as Float: large steps against rounding, then extrapolation.
 import TensorCore
 
 public enum GradientCheck {
   /// The largest |difference quotient − gradient| / max(1, |gradient|) over all elements of `input`.
   ///
-  /// With D(h) the central difference, (4·D(h) − D(2h))/3 has an error of order h⁴; h = 1/64 leaves Float's rounding
-  /// of the function's value (6e-8 of it) as an error of about 1e-5 times the value.
+  /// With D(h) the central difference, (4·D(h) − D(2h))/3 has an error of order h⁴.
+  /// Float's rounding of the function's value (6e-8 of it) becomes, at h = 1/64, about 1e-5 times the value.
   /// - Cost: four evaluations of `loss` per element; `input` is restored bit for bit
   public static func worstError(of input: Tensor, gradient: [Float], step: Float = 1 / 64, loss: () -> Double)
     -> Double

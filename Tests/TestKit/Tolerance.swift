@@ -1,7 +1,7 @@
-// How far a backend may be from the reference, one named constant per kind of computation, each with its reason.
+// How far a backend may be from the reference, one constant per kind of computation, with its reason.
 // One unit in the last place (ulp) of a Float is 6e-8 to 1.2e-7 of its value.
 
-/// A bound on |found − expected|: relative·|expected| + ofLargest·L, L the largest magnitude of the same output.
+/// A bound on |found − expected|: relative·|expected| + ofLargest·L, L the output's largest magnitude.
 ///
 /// The second term is there because the error of a sum follows its largest terms, not its result.
 public struct Tolerance: Sendable {

@@ -3,7 +3,8 @@
 
 extension ReferenceBackend {
   public func normalize(
-    _ x: Tensor, gain: Tensor, shift: Tensor?, epsilon: Float, centred: Bool, into y: Tensor, statistics: Tensor
+    _ x: Tensor, gain: Tensor, shift: Tensor?, epsilon: Float, centred: Bool, into y: Tensor,
+    statistics: Tensor
   ) {
     requireShape(y, x.rows, x.columns, "normalize: y")
     requireShape(gain, 1, x.columns, "normalize: gain")
@@ -30,7 +31,8 @@ extension ReferenceBackend {
   }
 
   public func normalizeGradient(
-    _ dy: Tensor, x: Tensor, gain: Tensor, statistics: Tensor, centred: Bool, into dx: Tensor, accumulate: Bool
+    _ dy: Tensor, x: Tensor, gain: Tensor, statistics: Tensor, centred: Bool, into dx: Tensor,
+    accumulate: Bool
   ) {
     requireShape(dy, x.rows, x.columns, "normalizeGradient: dy")
     requireShape(dx, x.rows, x.columns, "normalizeGradient: dx")
@@ -110,7 +112,8 @@ extension ReferenceBackend {
     _ x: Tensor, headDimension: Int, positions: [Int32], cosines: Tensor, sines: Tensor, inverse: Bool
   ) {
     let half = headDimension / 2
-    precondition(headDimension % 2 == 0 && x.columns % headDimension == 0, "rotate: \(shape(x)), D \(headDimension)")
+    precondition(
+      headDimension % 2 == 0 && x.columns % headDimension == 0, "rotate: \(shape(x)), D \(headDimension)")
     requireRows(x, positions.count, "rotate: positions")
     requireShape(cosines, cosines.rows, half, "rotate: cosines")
     requireShape(sines, cosines.rows, half, "rotate: sines")

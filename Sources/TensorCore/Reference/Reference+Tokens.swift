@@ -55,7 +55,9 @@ extension ReferenceBackend {
   public func softmax(_ logits: Tensor, into probabilities: Tensor) {
     requireShape(probabilities, logits.rows, logits.columns, "softmax: probabilities")
     for row in 0..<logits.rows {
-      for (column, value) in self.probabilities(logits, row).enumerated() { probabilities[row, column] = value }
+      for (column, value) in self.probabilities(logits, row).enumerated() {
+        probabilities[row, column] = value
+      }
     }
   }
 

@@ -138,6 +138,8 @@ extension ReferenceBackend {
   }
 
   private func requireCount(_ x: Tensor, _ others: Tensor..., what: String) {
-    for other in others { precondition(other.count == x.count, "\(what): \(other.count) elements against \(x.count)") }
+    for other in others {
+      precondition(other.count == x.count, "\(what): \(other.count) elements against \(x.count)")
+    }
   }
 }
