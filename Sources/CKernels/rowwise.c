@@ -20,7 +20,7 @@ void ck_rowwise_column_sums(const float *x, long x_stride, float *sums, long row
 CK_DISPATCHED
 void ck_rowwise_normalize(const float *restrict x, long x_stride, const float *restrict gain,
                           const float *restrict shift, float epsilon, int centred, float *restrict y, long y_stride,
-                          float *restrict statistics, long rows, long columns) {
+                          float *restrict statistics, long statistics_stride, long rows, long columns) {
   CK_REORDER
   for (long r = 0; r < rows; r++) {
     const float *in = x + r * x_stride;
@@ -38,21 +38,21 @@ void ck_rowwise_normalize(const float *restrict x, long x_stride, const float *r
     } else {
       for (long c = 0; c < columns; c++) out[c] = (in[c] - mean) * inverse * gain[c];
     }
-    statistics[2 * r] = mean;
-    statistics[2 * r + 1] = inverse;
+    statistics[r * statistics_stride] = mean;
+    statistics[r * statistics_stride + 1] = inverse;
   }
 }
 
 // dx = inverse * (g - mean(g) - xhat * mean(g * xhat)), g = dy * gain; the middle term only where centred.
 CK_DISPATCHED
 void ck_rowwise_normalize_gradient(const float *dy, long dy_stride, const float *restrict x, long x_stride,
-                                   const float *restrict gain, const float *restrict statistics, int centred,
+                                   const float *restrict gain, const float *restrict statistics, long statistics_stride, int centred,
                                    float *dx, long dx_stride, int accumulate, long rows, long columns) {
   CK_REORDER
   for (long r = 0; r < rows; r++) {
     const float *in = x + r * x_stride, *up = dy + r * dy_stride;
     float *out = dx + r * dx_stride;
-    float mean = statistics[2 * r], inverse = statistics[2 * r + 1];
+    float mean = statistics[r * statistics_stride], inverse = statistics[r * statistics_stride + 1];
     float along = 0, sum = 0;
     for (long c = 0; c < columns; c++) {
       float g = up[c] * gain[c];
@@ -71,12 +71,12 @@ void ck_rowwise_normalize_gradient(const float *dy, long dy_stride, const float 
 
 CK_DISPATCHED
 void ck_rowwise_normalized_product(const float *dy, long dy_stride, const float *restrict x, long x_stride,
-                                   const float *restrict statistics, float *out, long out_stride, long rows,
+                                   const float *restrict statistics, long statistics_stride, float *out, long out_stride, long rows,
                                    long columns) {
   for (long r = 0; r < rows; r++) {
     const float *in = x + r * x_stride, *up = dy + r * dy_stride;
     float *to = out + r * out_stride;
-    float mean = statistics[2 * r], inverse = statistics[2 * r + 1];
+    float mean = statistics[r * statistics_stride], inverse = statistics[r * statistics_stride + 1];
     for (long c = 0; c < columns; c++) to[c] = up[c] * (in[c] - mean) * inverse;
   }
 }

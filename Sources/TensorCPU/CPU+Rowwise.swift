@@ -10,7 +10,7 @@ extension CPUBackend {
       let r = rows.lowerBound
       ck_rowwise_normalize(
         x.base + r * x.stride, x.stride, gain.base, shift?.base, epsilon, centred ? 1 : 0, y.base + r * y.stride,
-        y.stride, statistics.base + 2 * r, rows.count, x.columns)
+        y.stride, statistics.base + r * statistics.stride, statistics.stride, rows.count, x.columns)
     }
   }
 
@@ -20,7 +20,7 @@ extension CPUBackend {
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalize_gradient(
-        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, gain.base, statistics.base + 2 * r,
+        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, gain.base, statistics.base + r * statistics.stride, statistics.stride,
         centred ? 1 : 0, dx.base + r * dx.stride, dx.stride, accumulate ? 1 : 0, rows.count, x.columns)
     }
   }
@@ -29,7 +29,7 @@ extension CPUBackend {
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalized_product(
-        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, statistics.base + 2 * r,
+        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, statistics.base + r * statistics.stride, statistics.stride,
         out.base + r * out.stride, out.stride, rows.count, x.columns)
     }
   }

@@ -1,6 +1,6 @@
 // What a backend must be able to do, in five families. The reference backend is the specification of every line.
 // All tensors are Float32 [rows, columns]; N counts tokens of a flattened batch, C channels, H heads, D head width,
-// V vocabulary. "into" tensors are overwritten unless `accumulate` says otherwise.
+// V vocabulary. Tensors may be strided except in the vector family. "into" tensors are overwritten unless `accumulate` says otherwise.
 
 /// A quadratic pull ½ λ Σ F (θ − θ*)², as data, so that an optimizer can apply it in its own pass over memory.
 public struct QuadraticPull: Sendable {
@@ -99,7 +99,7 @@ public protocol Backend: AnyObject {
   /// y = (x − mean) · inverse · gain + shift per row; mean is 0 unless centred (root-mean-square form).
   ///
   /// inverse = 1/√(mean((x − mean)²) + ε)
-  /// - Shapes: x, y [N, C]; gain, shift [1, C]; statistics [N, 2], contiguous, receives (mean, inverse)
+  /// - Shapes: x, y [N, C]; gain, shift [1, C]; statistics [N, 2] receives (mean, inverse)
   func normalize(
     _ x: Tensor, gain: Tensor, shift: Tensor?, epsilon: Float, centred: Bool, into y: Tensor, statistics: Tensor)
   /// dx of `normalize`, added to dx where `accumulate`.

@@ -8,12 +8,12 @@
 void ck_rowwise_add_bias(const float *bias, float *y, long y_stride, long rows, long columns);
 void ck_rowwise_column_sums(const float *x, long x_stride, float *sums, long rows, long columns);
 void ck_rowwise_normalize(const float *x, long x_stride, const float *gain, const float *shift, float epsilon,
-                          int centred, float *y, long y_stride, float *statistics, long rows, long columns);
+                          int centred, float *y, long y_stride, float *statistics, long statistics_stride, long rows, long columns);
 void ck_rowwise_normalize_gradient(const float *dy, long dy_stride, const float *x, long x_stride, const float *gain,
-                                   const float *statistics, int centred, float *dx, long dx_stride, int accumulate,
+                                   const float *statistics, long statistics_stride, int centred, float *dx, long dx_stride, int accumulate,
                                    long rows, long columns);
 void ck_rowwise_normalized_product(const float *dy, long dy_stride, const float *x, long x_stride,
-                                   const float *statistics, float *out, long out_stride, long rows, long columns);
+                                   const float *statistics, long statistics_stride, float *out, long out_stride, long rows, long columns);
 void ck_rowwise_gated_silu(const float *gate, long gate_stride, const float *up, long up_stride, float *y,
                            long y_stride, long rows, long columns);
 void ck_rowwise_gated_silu_gradient(const float *dy, long dy_stride, const float *gate, long gate_stride,
