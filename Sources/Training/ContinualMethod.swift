@@ -44,6 +44,10 @@ public struct ConsolidationScope {
   public let tokens: Int
   /// Largest batch of a Fisher pass, in tokens.
   public let batchTokens: Int
+  /// Lays sequences end to end; several batches where a network's heads differ.
+  public let makeBatches: ([Exemplar]) -> [Batch]
+  /// What several runs of one past may compute once; nil where nothing is shared.
+  public let sharing: SharedResults?
   /// The method's own stream for this past.
   public let random: RandomStream
   /// Tells the ledger a fact.
@@ -51,8 +55,11 @@ public struct ConsolidationScope {
 
   public init(
     network: any Network, backend: any Backend, past: Int, name: String, sequences: [Exemplar], isReal: Bool,
-    tokens: Int, batchTokens: Int, random: RandomStream, note: @escaping (String) -> Void
+    tokens: Int, batchTokens: Int, makeBatches: @escaping ([Exemplar]) -> [Batch], sharing: SharedResults? = nil,
+    random: RandomStream, note: @escaping (String) -> Void
   ) {
+    self.makeBatches = makeBatches
+    self.sharing = sharing
     self.network = network
     self.backend = backend
     self.past = past
@@ -63,6 +70,26 @@ public struct ConsolidationScope {
     self.batchTokens = batchTokens
     self.random = random
     self.note = note
+  }
+}
+
+/// Results that depend on the past and a recipe alone, kept for the next run that asks.
+public final class SharedResults {
+  private var results: [String: Any] = [:]
+  public init() {}
+  public func result<Result>(_ key: String, _ compute: () throws -> Result) rethrows -> Result {
+    if let known = results[key] as? Result { return known }
+    let result = try compute()
+    results[key] = result
+    return result
+  }
+}
+
+extension ConsolidationScope {
+  /// Computes a result, or takes it from a run that computed it from the same past. It must not be changed.
+  public func shared<Result>(_ key: String, _ compute: () throws -> Result) rethrows -> Result {
+    guard let sharing else { return try compute() }
+    return try sharing.result(key, compute)
   }
 }
 

@@ -12,7 +12,7 @@ import Training
 /// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
 /// - Source: Kirkpatrick et al. 2017, arXiv:1612.00796; Huszár 2017, arXiv:1712.03847; online: Schwarz et al. 2018,
 ///   arXiv:1805.06370
-public final class ElasticWeightConsolidation: ContinualMethod {
+public final class ElasticWeightConsolidation: ConfigurableMethod {
   public enum Strength: Sendable, Equatable {
     case fixed(Double)
     /// λ_k = N_k / N_new, counted in scored tokens.
@@ -61,6 +61,25 @@ public final class ElasticWeightConsolidation: ContinualMethod {
     self.backend = backend
   }
 
+  public convenience init(_ ingredients: MethodIngredients) {
+    let labels: FisherRecipe.Labels =
+      switch ingredients.word("fisher.labels") {
+      case "observed": .observed
+      case "expected": .expected
+      default: .sampled(count: ingredients.integer("fisher.samples") ?? 1)
+      }
+    self.init(
+      Settings(
+        strength: ingredients.number("lambda").map { .fixed($0) } ?? .posterior,
+        variant: ingredients.word("variant").flatMap(Variant.init) ?? .online,
+        decay: ingredients.number("decay") ?? 1,
+        form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal,
+        fisher: FisherRecipe(
+          labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
+          examples: ingredients.integer("fisher.examples") ?? .max)),
+      ingredients.store, on: ingredients.backend)
+  }
+
   public func stageWillBegin(_ scope: StageScope) throws {
     switch settings.strength {
     case .fixed(let lambda): strength = Float(lambda)
@@ -74,15 +93,16 @@ public final class ElasticWeightConsolidation: ContinualMethod {
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {
-    let chosen = sample(scope)
-    let estimate = try DiagonalFisher.estimate(
-      scope.network, over: packed(chosen, tokens: scope.batchTokens), recipe: settings.fisher,
-      random: scope.random.forked("fisher"), on: backend)
+    let estimate = try scope.shared("fisher: \(settings.fisher)") {
+      try DiagonalFisher.estimate(
+        scope.network, over: packed(sample(scope), scope), recipe: settings.fisher,
+        random: scope.random.forked("fisher"), on: backend)
+    }
     scope.note(
       "fisher of \(scope.name): \(settings.fisher.description); \(estimate.sequences) sequences, "
         + "\(estimate.scoredTokens) scored tokens\(scope.isReal ? "" : ", sampled from the model")")
     let weight: Double = settings.strength == .posterior ? Double(scope.tokens) : 1
-    absorb(estimate.values, weight: weight)
+    absorb(backend.copied(estimate.values), weight: weight)
   }
 
   /// Joins a new past: its Fisher and, as its anchor, the parameters as they are now.
@@ -118,21 +138,20 @@ public final class ElasticWeightConsolidation: ContinualMethod {
     return indices.prefix(wanted).map { scope.sequences[$0] }
   }
 
-  /// Batches of whole sequences of at most `tokens` tokens.
-  private func packed(_ sequences: [Exemplar], tokens: Int) -> [Batch] {
+  /// Batches of whole sequences of at most `batchTokens` tokens.
+  private func packed(_ sequences: [Exemplar], _ scope: ConsolidationScope) -> [Batch] {
     var batches: [Batch] = []
     var open: [Exemplar] = []
     var filled = 0
     for sequence in sequences {
-      if filled > 0, filled + sequence.inputs.count > tokens {
-        batches.append(Batch(open))
+      if filled > 0, filled + sequence.inputs.count > scope.batchTokens {
+        batches += scope.makeBatches(open)
         (open, filled) = ([], 0)
       }
       open.append(sequence)
       filled += sequence.inputs.count
     }
-    if !open.isEmpty { batches.append(Batch(open)) }
-    return batches
+    return batches + scope.makeBatches(open)
   }
 
   public func write(to writer: any StateWriter) {

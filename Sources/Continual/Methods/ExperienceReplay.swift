@@ -7,7 +7,7 @@ import Training
 /// What a batch cannot hold exactly is carried over, so the share is exact over a stage to within one sequence.
 /// - Cost: r/(1 − r) more tokens a step; state: the buffer's tokens
 /// - Source: Robins 1995; for language models Ibrahim et al. 2024, arXiv:2403.08763
-public final class ExperienceReplay: ContinualMethod {
+public final class ExperienceReplay: ConfigurableMethod {
   public static let card = MethodCard(
     name: "replay", title: "Experience replay",
     paper: "Robins 1995; Ibrahim et al. 2024 (arXiv:2403.08763)",
@@ -31,6 +31,12 @@ public final class ExperienceReplay: ContinualMethod {
     precondition(ratio >= 0 && ratio < 1, "a share of \(ratio)")
     self.ratio = ratio
     buffer = ReplayBuffer(budgetTokens: budgetTokens, selection: selection)
+  }
+
+  public convenience init(_ ingredients: MethodIngredients) {
+    self.init(
+      ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
+      selection: ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir)
   }
 
   public func stageWillBegin(_ scope: StageScope) throws {

@@ -7,7 +7,7 @@ import Training
 ///
 /// - Cost: 4 bytes a parameter and step
 /// - Source: Li et al. 2018, arXiv:1802.01483
-public final class L2SP: ContinualMethod {
+public final class L2SP: ConfigurableMethod {
   public enum Anchor: String, Sendable {
     /// The parameters as the stage found them.
     case previous
@@ -34,6 +34,14 @@ public final class L2SP: ContinualMethod {
     anchoring = anchor
     self.store = store
     self.backend = backend
+  }
+
+  public convenience init(_ ingredients: MethodIngredients) {
+    self.init(
+      strength: ingredients.number("lambda") ?? 0,
+      form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal,
+      anchor: ingredients.word("anchor").flatMap(Anchor.init) ?? .previous, ingredients.store,
+      on: ingredients.backend)
   }
 
   public var pulls: [QuadraticPull] {

@@ -1,0 +1,42 @@
+// The table of methods: to add one, write its file and add its line here.
+import Layers
+import TensorCore
+import Training
+
+/// What a method is built from: its options by dotted key, and where it runs.
+public struct MethodIngredients {
+  public let number: (String) -> Double?
+  public let integer: (String) -> Int?
+  public let word: (String) -> String?
+  public let store: ParameterStore
+  public let backend: any Backend
+  public init(
+    number: @escaping (String) -> Double?, integer: @escaping (String) -> Int?,
+    word: @escaping (String) -> String?, store: ParameterStore, backend: any Backend
+  ) {
+    self.number = number
+    self.integer = integer
+    self.word = word
+    self.store = store
+    self.backend = backend
+  }
+}
+
+/// A method that can be made from options.
+public protocol ConfigurableMethod: ContinualMethod {
+  init(_ ingredients: MethodIngredients)
+}
+
+public enum MethodCatalog {
+  public static var methods: [any ConfigurableMethod.Type] {
+    [
+      ElasticWeightConsolidation.self,
+      ExperienceReplay.self,
+      L2SP.self,
+    ]
+  }
+  public static func make(_ name: String, _ ingredients: MethodIngredients) -> (any ContinualMethod)? {
+    for method in methods where method.card.name == name { return method.init(ingredients) }
+    return nil
+  }
+}

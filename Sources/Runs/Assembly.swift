@@ -1,0 +1,103 @@
+// The only constructor of models, methods and optimizers from a plan; what the variants of one experiment share.
+import Archive
+import Continual
+import Corpus
+import Experiment
+import Ledger
+import Models
+import Probes
+import StrictJSON
+import TensorCPU
+import TensorCore
+import Training
+
+/// Everything an experiment's variants have in common: backend, base model, data, probes.
+public final class Assembly {
+  public let plan: ExperimentPlan
+  public let backend: CPUBackend
+  public let model: LoadedModel
+  public let data: ChainData
+  public let probes: [PreparedProbe]
+  /// The base's parameters, for variants that start over.
+  private let baseValues: Tensor?
+  /// Results of the base that every variant would compute alike.
+  let sharedBase = SharedResults()
+  var baseMeasurements: [Measurement]?
+
+  /// - Parameter reuse: variants or trials will start from the base again
+  public init(_ plan: ExperimentPlan, backend: CPUBackend? = nil, reuse: Bool) throws {
+    self.plan = plan
+    let backend = backend ?? CPUBackend(threads: plan.threads)
+    self.backend = backend
+    model = try Self.baseModel(plan, on: backend)
+    probes = try plan.probes.map { try PreparedProbe(Self.definition($0), model: model) }
+    data = try ChainData(plan, model: model, probeRows: probes.map { ($0.name, $0.rows) })
+    baseValues = reuse ? backend.copied(model.transformer.parameters.values) : nil
+  }
+
+  /// Puts the base's parameters back.
+  func restoreBase() {
+    if let baseValues { backend.copy(baseValues, into: model.transformer.parameters.values) }
+  }
+
+  public static func baseModel(_ plan: ExperimentPlan, on backend: any Backend) throws -> LoadedModel {
+    switch plan.baseModel {
+    case .folder(let path), .checkpoint(let path): return try LoadedModel.load(path, on: backend)
+    case .new(.llama(let sizes)): return try newModel("llama", sizes, plan, on: backend)
+    case .new(.gpt2(let sizes)): return try newModel("gpt2", sizes, plan, on: backend)
+    case .new(.mlp):
+      throw RunError(ExitCode.unavailable, "architecture mlp reads images, not text", hint: "use datasets of type idx_images")
+    }
+  }
+
+  private static func newModel(
+    _ architecture: String, _ sizes: TransformerDescription, _ plan: ExperimentPlan, on backend: any Backend
+  ) throws -> LoadedModel {
+    let tokenizer = try Tokenizer.load(
+      folder: sizes.tokenizer.hasSuffix("/tokenizer.json")
+        ? String(sizes.tokenizer.dropLast("/tokenizer.json".count)) : sizes.tokenizer)
+    var configuration = TransformerConfiguration(
+      architecture: architecture, vocabularySize: sizes.vocabularySize ?? tokenizer.vocabularySize,
+      hiddenSize: sizes.hiddenSize, intermediateSize: sizes.intermediateSize, layers: sizes.layers,
+      heads: sizes.heads, keyHeads: sizes.keyValueHeads, contextLength: sizes.maxPositionEmbeddings,
+      epsilon: sizes.normEpsilon, ropeTheta: sizes.ropeTheta ?? 0, tiesHead: sizes.tieWordEmbeddings)
+    configuration.attentionBias = architecture == "gpt2"
+    configuration.feedForwardBias = architecture == "gpt2"
+    configuration.bosToken = tokenizer.bosToken
+    configuration.eosToken = tokenizer.eosToken
+    return LoadedModel(
+      transformer: try ModelCatalog.initialize(configuration, random: RandomStream(seed: plan.seed), on: backend),
+      tokenizer: tokenizer, path: sizes.tokenizer)
+  }
+
+  static func definition(_ probe: ProbePlan) -> ProbeDefinition {
+    ProbeDefinition(
+      name: probe.name, paths: probe.paths, kind: probe.kind.flatMap { ProbeKind(rawValue: $0.rawValue) },
+      metrics: probe.metrics, fewshotCount: probe.fewshotCount, fewshotPath: probe.fewshotPath,
+      prompt: probe.prompt, limit: probe.limit,
+      documents: DocumentRule(rawValue: probe.documents.rawValue) ?? .blankLine)
+  }
+
+  /// A fresh method with the plan's options.
+  func method(_ plan: MethodPlan) throws -> any ContinualMethod {
+    let ingredients = MethodIngredients(
+      number: { plan.double($0) }, integer: { plan.int($0) }, word: { plan.string($0) },
+      store: model.transformer.parameters, backend: backend)
+    guard let method = MethodCatalog.make(plan.name, ingredients) else {
+      throw RunError(ExitCode.configuration, "there is no method called \(plan.name)")
+    }
+    return method
+  }
+
+  func optimizer(_ training: TrainingPlan) -> Optimizer {
+    Optimizer(
+      OptimizerSettings(
+        kind: training.optimizer == .sgd ? .sgd : .adamw, beta1: Float(training.adamBeta1),
+        beta2: Float(training.adamBeta2), epsilon: Float(training.adamEpsilon),
+        weightDecay: Float(training.weightDecay)),
+      model.transformer.parameters, on: backend)
+  }
+
+  /// SHA-256 of the parameters in the order of the layout.
+  func parametersHash() -> String { SHA256.hash(UnsafeRawBufferPointer(model.transformer.parameters.values.buffer)) }
+}

@@ -1,0 +1,136 @@
+// Saving and resuming a chain: everything that decides what happens next, in one file.
+import Archive
+import Continual
+import Experiment
+import Foundation
+import Ledger
+import Models
+import StrictJSON
+import TensorCPU
+import TensorCore
+import Training
+
+extension ChainRun {
+  static let schema = 1
+
+  /// Writes a checkpoint of the position, then forgets old ones.
+  func save(_ position: ChainPosition, optimizer: Optimizer? = nil) throws {
+    let begun = Machine.seconds
+    try ledger.synchronize()
+    let writer = ArchiveStateWriter()
+    try ModelFile.add(assembly.model, weights: nil, to: &writer.archive)
+    store.write(
+      store.values, to: writer, under: "model/parameters", description: "weights under their Hugging Face names")
+    progress.write(to: writer)
+    if let optimizer, position.step > 0 {
+      writer.group("optimizer", description: "state of the optimizer within the stage")
+      writer.integers("optimizer/steps", [optimizer.steps], description: "steps taken since the stage began")
+      if let first = optimizer.first {
+        store.write(first, to: writer, under: "optimizer/first_moment", description: "m of AdamW, or SGD's momentum")
+      }
+      if let second = optimizer.second {
+        store.write(second, to: writer, under: "optimizer/second_moment", description: "v of AdamW")
+      }
+    }
+    writer.group("methods", description: "state of each continual-learning method")
+    for (key, _, method) in methods {
+      writer.group("methods/\(key)", description: type(of: method).card.title)
+      method.write(to: ScopedStateWriter(writer, "methods/\(key)"))
+    }
+    writer.group("measurements", description: "every probe after the base and each stage, sums per document")
+    writer.text("measurements/matrix.json", matrix.json.compact, description: "rows of the retention matrix")
+    writer.group("plan", description: "the experiment with every default filled in")
+    writer.text("plan/plan.yaml", plan.yaml(), description: "plan.yaml of the run")
+    let name = directory.checkpointName(stages: stageNames, position)
+    try writer.archive.write(
+      to: directory.checkpoints + "/" + name,
+      metadata: [
+        "kind": "checkpoint", "schema": .integer(Self.schema), "name": .string(plan.name), "variant": .string(variant),
+        "stage_index": .integer(position.stage),
+        "stage": position.stage < plan.stages.count ? .string(stageNames[position.stage]) : nil,
+        "step": .integer(position.step), "seed": .string(String(plan.seed)), "ledger_offset": .integer(ledger.offset),
+        "wall_seconds": .number(earlierSeconds + Machine.seconds - started), "train_tokens": .integer(trainedTokens),
+        "train_seconds": .number(trainingSeconds), "version": .string(Machine.version),
+        "blas_core": .string(CPUBackend.blasCore), "random_key": .string(String(root.key)),
+      ])
+    try AtomicFile.write(name + "\n", to: directory.pointer)
+    let bytes = (try? FileManager.default.attributesOfItem(atPath: directory.checkpoints + "/" + name))?[.size] as? Int
+    try ledger.append(
+      .checkpoint(
+        path: "checkpoints/" + name, stage: position.step > 0 ? stageNames[position.stage] : "", step: position.step,
+        bytes: bytes ?? 0, seconds: Machine.seconds - begun))
+    directory.prune(stages: stageNames, keeping: plan.checkpoint.saveTotalLimit)
+    observer.activity("saved \(name)")
+  }
+
+  /// Goes to the newest whole checkpoint of this run, if there is any.
+  ///
+  /// A damaged one is set aside under another name and the one before is tried.
+  /// - Returns: false where the run must begin
+  /// - Throws: `RunError` (66) where checkpoints exist but none is whole
+  func resume() throws -> Bool {
+    let files = directory.checkpointFiles(stages: stageNames)
+    for file in files {
+      let path = directory.checkpoints + "/" + file.name
+      do {
+        try restore(path)
+        position = file.position
+        observer.message("resuming from \(file.name) at step \(position.step)")
+        return true
+      } catch let error as ArchiveError where [.damaged, .missing].contains(error.kind) {
+        let aside = path + ".corrupt-" + LedgerWriter.universalTime().replacing(":", with: "")
+        observer.warning("\(error); set aside as \(aside)")
+        try? FileManager.default.moveItem(atPath: path, toPath: aside)
+      }
+    }
+    if !files.isEmpty {
+      throw RunError(
+        ExitCode.missingInput, "\(directory.checkpoints): none of \(files.count) checkpoints is whole",
+        hint: "start over with --fresh")
+    }
+    return false
+  }
+
+  private func restore(_ path: String) throws {
+    let archive = try ArchiveReader(path: path)
+    try archive.verify()
+    let metadata = archive.metadata
+    guard metadata["schema"]?.int == Self.schema, metadata["kind"]?.string == "checkpoint" else {
+      throw RunError(
+        ExitCode.badData, "\(path): schema \(metadata["schema"]?.compact ?? "?") cannot be read by this version")
+    }
+    guard metadata["random_key"]?.string == String(root.key), metadata["variant"]?.string == variant else {
+      throw RunError(ExitCode.configuration, "\(path): written by another run (seed or variant differ)", hint: "use --fresh")
+    }
+    if let core = metadata["blas_core"]?.string, core != CPUBackend.blasCore {
+      observer.warning("the checkpoint was made with OpenBLAS core \(core), this machine uses \(CPUBackend.blasCore): bits may differ")
+    }
+    let reader = ArchiveStateReader(archive)
+    try store.restore(store.values, from: reader, under: "model/parameters")
+    progress = try StageProgress.read(from: reader)
+    matrix = try RetentionMatrix(JSON.parse(reader.text("measurements/matrix.json")))
+    for (key, _, method) in methods { try method.restore(from: ScopedStateReader(reader, "methods/\(key)")) }
+    earlierSeconds = metadata["wall_seconds"]?.double ?? 0
+    trainedTokens = metadata["train_tokens"]?.int ?? 0
+    trainingSeconds = metadata["train_seconds"]?.double ?? 0
+    ledger = try LedgerWriter(path: directory.ledger, truncatingTo: metadata["ledger_offset"]?.int ?? 0)
+    if ledger.shortfall > 0 {
+      observer.warning("the ledger lacks \(ledger.shortfall) bytes that the checkpoint counted on; the losses of those steps are gone")
+    }
+    let stage = metadata["stage"]?.string ?? stageNames.last ?? ""
+    try ledger.append(
+      .resumed(checkpoint: (path as NSString).lastPathComponent, stage: stage, step: metadata["step"]?.int ?? 0))
+    resumedFrom = archive
+  }
+
+  /// Moments and method state of the running stage, once the stage has begun again.
+  func restoreRunningStage(_ optimizer: Optimizer) throws {
+    guard let resumedFrom else { return }
+    let reader = ArchiveStateReader(resumedFrom)
+    optimizer.resume(steps: try reader.integers("optimizer/steps").first ?? 0)
+    if let first = optimizer.first { try store.restore(first, from: reader, under: "optimizer/first_moment") }
+    if let second = optimizer.second { try store.restore(second, from: reader, under: "optimizer/second_moment") }
+    for (key, _, method) in methods { try method.restore(from: ScopedStateReader(reader, "methods/\(key)")) }
+    self.resumedFrom = nil
+  }
+}

@@ -1,0 +1,429 @@
+// One chain from the base through all stages, under one stack of methods; it continues where a checkpoint stands.
+import Archive
+import Continual
+import Corpus
+import Experiment
+import Foundation
+import Layers
+import Ledger
+import Models
+import Probes
+import StrictJSON
+import TensorCPU
+import TensorCore
+import Training
+
+/// How a chain ended.
+public enum ChainOutcome: Sendable, Equatable {
+  case finished
+  /// Saved and resumable.
+  case interrupted(String)
+  case diverged(stage: String, step: Int)
+}
+
+/// Runs, saves and resumes one variant of an experiment.
+public final class ChainRun {
+  let plan: ExperimentPlan
+  let variant: String
+  let assembly: Assembly
+  let directory: RunDirectory
+  let observer: any RunObserver
+  let backend: CPUBackend
+  let store: ParameterStore
+  let root: RandomStream
+  /// Distinct methods of all stages' stacks, each with its name in checkpoints.
+  var methods: [(key: String, plan: MethodPlan, method: any ContinualMethod)] = []
+  var matrix = RetentionMatrix()
+  var ledger: LedgerWriter
+  var position = ChainPosition(stage: 0, step: 0)
+  /// The archive a resumed stage still has to read from.
+  var resumedFrom: ArchiveReader?
+  var progress = StageProgress()
+  /// Seconds and tokens of earlier processes of this run.
+  var earlierSeconds = 0.0
+  var trainedTokens = 0
+  /// Training seconds, for the speed in results.json.
+  var trainingSeconds = 0.0
+  let started = Machine.seconds
+  let deadline: Double?
+
+  public init(
+    _ plan: ExperimentPlan, variant: String, assembly: Assembly, observer: any RunObserver, deadline: Double?
+  ) throws {
+    self.plan = plan
+    self.variant = variant
+    self.assembly = assembly
+    self.observer = observer
+    self.deadline = deadline
+    directory = RunDirectory(plan.outputDirectory)
+    backend = assembly.backend
+    store = assembly.model.transformer.parameters
+    root = RandomStream(seed: plan.seed)
+    try directory.create()
+    ledger = try LedgerWriter(path: directory.ledger, truncatingTo: nil)
+    for stack in [plan.methods] + plan.stages.compactMap(\.methods) {
+      for method in stack where !methods.contains(where: { $0.plan == method }) {
+        let same = methods.filter { $0.plan.name == method.name }.count
+        let key = same == 0 ? method.name : "\(method.name)-\(same + 1)"
+        methods.append((key, method, try assembly.method(method)))
+      }
+    }
+  }
+
+  var stageNames: [String] { plan.stages.map(\.name) }
+
+  /// The methods that guard a stage.
+  func stack(_ stage: Int) -> [any ContinualMethod] {
+    let wanted = plan.stages[stage].methods ?? plan.methods
+    return wanted.compactMap { plan in methods.first { $0.plan == plan }?.method }
+  }
+
+  /// Runs to the end, or to a signal or the time limit.
+  public func execute() throws -> ChainOutcome {
+    if !(try resume()) { try begin() }
+    while position.stage < plan.stages.count {
+      if let stop = try runStage(position.stage) { return try finish(stop) }
+    }
+    return try finish(.finished)
+  }
+
+  // MARK: The base
+
+  private func begin() throws {
+    assembly.restoreBase()
+    ledger = try LedgerWriter(path: directory.ledger, truncatingTo: 0)
+    try ledger.append(
+      .runStarted(
+        name: plan.name, seed: Int(truncatingIfNeeded: plan.seed), stages: stageNames, probes: probeInfo,
+        confidence: plan.evaluate.confidence, bootstrap: plan.evaluate.bootstrap,
+        more: [.init("variant", .string(variant)), .init("parameters", .integer(store.count))],
+        environment: Machine.environment(threads: backend.threads, precision: "fp32")))
+    for note in assembly.data.notes { try note(note) }
+    if plan.evaluate.at.contains(.base) { try measure(after: "base") }
+    try consolidate(past: 0, name: "base")
+    try save(position)
+  }
+
+  // MARK: Measuring
+
+  var probeInfo: [ProbeInfo] {
+    zip(plan.probes, assembly.probes).compactMap { plan, probe in
+      probe.metrics.first.map {
+        ProbeInfo(name: plan.name, metric: $0.name, higherIsBetter: $0.higherIsBetter, home: plan.home)
+      }
+    }
+  }
+
+  private func measure(after name: String) throws {
+    observer.activity("measuring \(assembly.probes.count) probes after \(name)")
+    let measurements: [Measurement]
+    if name == "base", let known = assembly.baseMeasurements {
+      measurements = known
+    } else {
+      measurements = try assembly.probes.flatMap {
+        try $0.measure(
+          assembly.model, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
+      }
+      if name == "base" { assembly.baseMeasurements = measurements }
+    }
+    for measurement in measurements {
+      matrix.add(measurement, after: name)
+      try ledger.append(.measurement(measurement, after: name))
+    }
+  }
+  static let scoringTokens = 4096
+
+  /// A look at the first items of every probe and at the validation rows, within a stage.
+  private func watch(_ stage: Int) throws {
+    for probe in assembly.probes where plan.evaluate.watchItems > 0 {
+      for measurement in try probe.measure(
+        assembly.model, window: plan.evaluate.window, items: plan.evaluate.watchItems,
+        batchTokens: Self.scoringTokens, on: backend)
+      {
+        try ledger.append(.measurement(measurement, stage: stageNames[stage], step: progress.step))
+      }
+    }
+  }
+
+  /// Mean loss on the held-out rows; nil without any.
+  private func validate(_ stage: Int) throws -> Double? {
+    let examples = assembly.data.stages[stage].validation
+    guard !examples.isEmpty else { return nil }
+    var (sum, count, first) = (0.0, 0, 0)
+    while first < examples.count {
+      var (tokens, last) = (0, first)
+      while last < examples.count, last == first || tokens + examples[last].length <= Self.scoringTokens {
+        tokens += examples[last].length
+        last += 1
+      }
+      let losses = assembly.model.transformer.negativeLogLikelihoods(
+        Batch(examples[first..<last].map(Exemplar.init)), on: backend)
+      sum += losses.reduce(0) { $0 + Double($1) }
+      count += losses.count
+      first = last
+    }
+    let loss = sum / Double(max(1, count))
+    try ledger.append(.validation(stage: stageNames[stage], step: progress.step, loss: loss, tokens: count))
+    return loss
+  }
+
+  // MARK: Consolidation
+
+  private func consolidate(past: Int, name: String) throws {
+    guard !methods.isEmpty else { return }
+    let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
+    let training = past == 0 ? plan.training : plan.stages[past - 1].training
+    let batchTokens = max(1, training.microBatchSize) * min(training.sequenceLength, assembly.model.configuration.contextLength)
+    var sequences = text.sequences
+    let isReal = past > 0 || !sequences.isEmpty
+    if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
+    let tokens = past == 0 ? plan.baseTokens ?? text.scoredTokens : text.scoredTokens
+    for (key, methodPlan, method) in methods {
+      observer.activity("consolidating \(name) for \(key)")
+      var notes: [String] = []
+      try method.consolidate(
+        ConsolidationScope(
+          network: assembly.model.transformer, backend: backend, past: past, name: name, sequences: sequences,
+          isReal: isReal, tokens: tokens, batchTokens: batchTokens,
+          makeBatches: { $0.isEmpty ? [] : [Batch($0)] }, sharing: past == 0 ? assembly.sharedBase : nil,
+          random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
+      for note in notes { try note(note) }
+    }
+  }
+
+  /// Sequences drawn from the base itself, where no text of its past is given.
+  private func sampledSequences(batchTokens: Int) throws -> [Exemplar] {
+    guard let prefix = assembly.model.prefixToken else {
+      throw RunError(
+        ExitCode.configuration, "without base_data the base must write its own text, but the model has no prefix token",
+        hint: "give base_data")
+    }
+    let wanted = methods.compactMap { $0.plan.int("fisher.examples") }.max() ?? 0
+    guard wanted > 0 else { return [] }
+    let length = min(plan.training.sequenceLength, assembly.model.configuration.contextLength)
+    try note("there is no base_data: the base's Fisher uses \(wanted) sequences of \(length) tokens sampled from it")
+    let sampled: [[Int32]] = assembly.sharedBase.result("sampled \(wanted) × \(length)") {
+      assembly.model.transformer.sampleSequences(
+        count: wanted, length: length, prefix: prefix, temperature: 1, random: root.forked("sampled base"), on: backend)
+    }
+    return sampled.map { Exemplar(inputs: Array($0.dropLast()), targets: Array($0.dropFirst())) }
+  }
+
+  // MARK: A stage
+
+  /// - Returns: why the chain stops here, or nil when the stage is done
+  private func runStage(_ stage: Int) throws -> ChainOutcome? {
+    let stagePlan = plan.stages[stage]
+    let training = stagePlan.training
+    let unmatched = store.freeze(training.freeze)
+    guard unmatched.isEmpty else {
+      throw RunError(
+        ExitCode.configuration, "stage \(stagePlan.name): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
+        hint: "retain inspect lists parameter names")
+    }
+    let schedule = schedule(stage)
+    let optimizer = assembly.optimizer(training)
+    let stack = stack(stage)
+    try beginStage(stage)
+    if position.step > 0 {
+      // The checkpoint's moments and method state, after the methods know which stage it is.
+      try restoreRunningStage(optimizer)
+    } else {
+      progress = StageProgress()
+      try ledger.append(
+        .stageStarted(
+          stagePlan.name, steps: schedule.steps,
+          more: [
+            .init("tokens", .integer(schedule.inputTokens)), .init("examples", .integer(assembly.data.stages[stage].examples.count)),
+            .init("trainable_parameters", .integer(store.trainableCount)),
+          ]))
+    }
+    observer.message("stage \(stagePlan.name): \(schedule.steps) steps, \(schedule.inputTokens) tokens")
+    let trainStep = TrainStep(assembly.model.transformer, optimizer: optimizer, on: backend)
+    var rows = schedule.stream(from: progress.cursor)
+    var lastLogged = Machine.seconds
+    var tokensSinceLog = 0
+    let (stageStart, stepAtStart) = (Machine.seconds, progress.step)
+    while progress.step < schedule.steps, !progress.stoppedEarly {
+      let stepStart = Machine.seconds
+      var batches: [Batch] = []
+      var (stageTokens, replayed) = (0, 0)
+      for _ in 0..<training.gradientAccumulationSteps where progress.rows < schedule.rows {
+        var packed: [PackedRow] = []
+        while packed.count < training.microBatchSize, progress.rows < schedule.rows, let row = rows.next() {
+          packed.append(row)
+          progress.rows += 1
+        }
+        let tokens = packed.reduce(0) { $0 + $1.inputs.count }
+        let old = stack.flatMap { $0.rehearse(stageTokens: tokens) }
+        batches.append(Batch(packed, joinedBy: old))
+        stageTokens += tokens
+        replayed += old.reduce(0) { $0 + $1.inputs.count }
+      }
+      let report = trainStep(
+        batches, learningRate: schedule.learningRate.learningRate(progress.step), maximumNorm: training.maxGradNorm,
+        pulls: stack.flatMap(\.pulls))
+      progress.step += 1
+      progress.cursor = rows.cursor
+      progress.stageTokens += stageTokens
+      progress.replayedTokens += replayed
+      trainedTokens += stageTokens + replayed
+      tokensSinceLog += stageTokens + replayed
+      let now = Machine.seconds
+      trainingSeconds += now - stepStart
+      let isLogged = progress.step % max(1, plan.logging.loggingSteps) == 0 || progress.step == schedule.steps || progress.step == 1
+      let speed = Double(tokensSinceLog) / max(1e-9, now - lastLogged)
+      if isLogged {
+        try ledger.append(
+          .step(
+            StepRecord(
+              stage: stagePlan.name, step: progress.step, loss: report.loss,
+              penalty: stack.contains { !$0.pulls.isEmpty } ? report.penalty : nil, learningRate: report.learningRate,
+              gradientNorm: report.gradientNorm, tokens: stageTokens, replayTokens: replayed,
+              seconds: now - lastLogged, tokensPerSecond: speed)))
+        lastLogged = now
+        tokensSinceLog = 0
+      }
+      let perStep = (now - stageStart) / Double(progress.step - stepAtStart)
+      observer.progress(
+        StepProgress(
+          variant: variant, stage: stagePlan.name, step: progress.step, steps: schedule.steps, loss: report.loss,
+          penalty: report.penalty, learningRate: report.learningRate, gradientNorm: report.gradientNorm,
+          tokens: stageTokens + replayed, tokensPerSecond: speed,
+          secondsLeft: perStep * Double(schedule.steps - progress.step), isLogged: isLogged))
+      if let reason = divergence(report, threshold: training.lossWatchdogThreshold) {
+        try ledger.append(.diverged(stage: stagePlan.name, step: progress.step, reason: reason))
+        return .diverged(stage: stagePlan.name, step: progress.step)
+      }
+      let isLast = progress.step == schedule.steps
+      if plan.evaluate.evalSteps > 0, progress.step % plan.evaluate.evalSteps == 0, !isLast {
+        try check(stage, training)
+      }
+      if isLast || progress.stoppedEarly { break }
+      let stop = stopReason()
+      if stop != nil || StopSignal.takeSaveRequest()
+        || (plan.checkpoint.saveSteps > 0 && progress.step % plan.checkpoint.saveSteps == 0)
+      {
+        try save(ChainPosition(stage: stage, step: progress.step), optimizer: optimizer)
+      }
+      if let stop {
+        try ledger.append(.interrupted(reason: stop, stage: stagePlan.name, step: progress.step))
+        return .interrupted(stop)
+      }
+    }
+    return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)
+  }
+
+  func schedule(_ stage: Int) -> StageSchedule {
+    StageSchedule(
+      assembly.data.stages[stage], plan.stages[stage].training,
+      contextLength: assembly.model.configuration.contextLength, random: root.forked("data", stage))
+  }
+
+  private func beginStage(_ stage: Int) throws {
+    for (_, methodPlan, method) in methods {
+      try method.stageWillBegin(
+        StageScope(
+          network: assembly.model.transformer, stage: stage + 1, name: stageNames[stage],
+          tokens: assembly.data.stages[stage].scoredTokens, random: root.forked("stage.\(methodPlan.name)", stage)))
+    }
+  }
+
+  private func check(_ stage: Int, _ training: TrainingPlan) throws {
+    try watch(stage)
+    guard let loss = try validate(stage) else { return }
+    if loss < progress.bestValidation {
+      progress.bestValidation = loss
+      progress.checksWithoutImprovement = 0
+    } else {
+      progress.checksWithoutImprovement += 1
+      let patience = training.earlyStoppingPatience
+      progress.stoppedEarly = patience > 0 && progress.checksWithoutImprovement >= patience
+      if progress.stoppedEarly { try note("stage \(stageNames[stage]) stops early: \(patience) validation checks without improvement") }
+    }
+  }
+
+  private func endStage(_ stage: Int, _ schedule: StageSchedule, seconds: Double) throws -> ChainOutcome? {
+    let name = stageNames[stage]
+    if !assembly.data.stages[stage].validation.isEmpty { _ = try validate(stage) }
+    let facts = stack(stage).flatMap(\.facts).map { JSON.Member($0.name, .number($0.value)) }
+    try ledger.append(
+      .stageEnded(
+        name, steps: progress.step, tokens: progress.stageTokens,
+        seconds: seconds, more: [.init("replayed_tokens", .integer(progress.replayedTokens)), .init("facts", .object(facts))]))
+    if plan.evaluate.at.contains(.stageEnd) || stage == plan.stages.count - 1 { try measure(after: name) }
+    try consolidate(past: stage + 1, name: name)
+    position = ChainPosition(stage: stage + 1, step: 0)
+    try save(position)
+    if position.stage < plan.stages.count, let stop = stopReason() {
+      try ledger.append(.interrupted(reason: stop, stage: name, step: progress.step))
+      return .interrupted(stop)
+    }
+    return nil
+  }
+
+  /// Why the run cannot go on, or nil.
+  private func divergence(_ report: StepReport, threshold: Double) -> String? {
+    guard report.isFinite else {
+      progress.nonFiniteInARow += 1
+      return progress.nonFiniteInARow >= 3 ? "loss or gradient not finite in three steps in a row" : nil
+    }
+    progress.nonFiniteInARow = 0
+    if threshold > 0, progress.meanSteps >= 10, report.loss > threshold * progress.meanLoss {
+      return "loss \(report.loss) is more than \(threshold) times its running mean \(progress.meanLoss)"
+    }
+    progress.meanSteps += 1
+    progress.meanLoss += (report.loss - progress.meanLoss) / Double(min(progress.meanSteps, 50))
+    return nil
+  }
+
+  private func stopReason() -> String? {
+    if StopSignal.stopRequested { return "signal" }
+    if let deadline, Machine.seconds >= deadline { return "time limit" }
+    return nil
+  }
+
+  func note(_ text: String) throws {
+    try ledger.append(LedgerEvent("note", [.init("text", .string(text))]))
+    observer.message(text)
+  }
+
+  // MARK: The end
+
+  private func finish(_ outcome: ChainOutcome) throws -> ChainOutcome {
+    let status: RunResults.Status =
+      switch outcome {
+      case .finished: .finished
+      case .interrupted: .interrupted
+      case .diverged: .diverged
+      }
+    let seconds = earlierSeconds + Machine.seconds - started
+    if outcome == .finished { try ledger.append(.runFinished(status: status, seconds: seconds)) }
+    let results = RunResults(
+      name: plan.name, status: status, seed: Int(truncatingIfNeeded: plan.seed), stages: stageNames, probes: probeInfo,
+      matrix: matrix.table,
+      summary: Summary(
+        stages: stageNames, probes: probeInfo, matrix: matrix, confidence: plan.evaluate.confidence,
+        bootstrap: plan.evaluate.bootstrap, seed: Int(truncatingIfNeeded: plan.seed)),
+      final: outcome == .finished
+        ? .init(
+          checkpoint: "checkpoints/" + directory.checkpointName(stages: stageNames, position),
+          parametersSHA256: assembly.parametersHash()) : nil,
+      cost: .init(
+        wallSeconds: seconds, trainTokens: trainedTokens,
+        tokensPerSecond: trainingSeconds > 0 ? Double(trainedTokens) / trainingSeconds : 0,
+        peakRSSBytes: Machine.peakBytes),
+      environment: Machine.environment(threads: backend.threads, precision: "fp32"))
+    try AtomicFile.write(results.json.pretty, to: directory.results)
+    return outcome
+  }
+}
+
+extension Batch {
+  /// Packed rows end to end, old sequences after them.
+  init(_ rows: [PackedRow], joinedBy old: [Exemplar]) {
+    self.init(
+      tokens: rows.flatMap(\.inputs) + old.flatMap(\.inputs), targets: rows.flatMap(\.targets) + old.flatMap(\.targets),
+      lengths: rows.flatMap(\.segmentLengths) + old.map(\.inputs.count))
+  }
+}
