@@ -3,10 +3,12 @@
 """Tables, template files and the expansion of one template.
 
 Tables file:     "@table name col col ..." then one row per line, cells separated by " | ".
-                 "%role word word : table" lets a slot name stand for a table (patient is a person).
+                 "%role word word : table" lets a slot name stand for a table (patient is a person);
+                 "%near table col": {x2} is a row that agrees with {x} in that column, where there is one.
 Templates file:  "== kind" then one template per line.
 Slots:           {x} {x.col} {x.col.col} (a cell may name a row of another table); {X...} capitalises;
-                 {a x.col} puts a or an; {x2} is another row than {x}; {n:3-9} integer; {d:1.2-3.4} decimal;
+                 {a x.col} puts a or an; {the x.col} puts "the" for it;
+                 {x2} is another row than {x}; {n:3-9} integer; {d:1.2-3.4} decimal;
                  {money:100-9000}; {date}; {year:1800-1990}; [one|two] picks; \\n is a line break.
 """
 
@@ -33,7 +35,7 @@ def article(phrase):
   word = word.group(0) if word else phrase
   if word.lower() in AN_WORDS or re.match(r"(8|11\b|18\b)", word):
     return "an"
-  if re.fullmatch(r"[AEFHILMNORSX][A-Z]+", word):  # read letter by letter: an ECG, an LDL
+  if re.fullmatch(r"[AEFHILMNORSX][A-Z0-9-]+", word):  # read letter by letter: an ECG, an LDL
     return "an"
   if A_WORDS.match(word):
     return "a"
@@ -48,7 +50,7 @@ class Tables:
   """The terms of one domain: rows and columns by table, and the slots that stand for a table."""
 
   def __init__(self, paths):
-    self.rows, self.columns, self.roles = {}, {}, {}
+    self.rows, self.columns, self.roles, self.near = {}, {}, {}, {}
     for path in paths:
       self._read(path)
 
@@ -63,6 +65,8 @@ class Tables:
         table, *columns = line[1:].split()
         self.columns[table] = ["name", *columns]
         self.rows[table] = []
+      elif line.startswith("%near"):
+        self.near.update([line.split()[1:]])
       elif line.startswith("%role"):
         words, target = line[len("%role"):].split(":")
         self.roles.update({word: target.strip() for word in words.split()})
@@ -88,12 +92,12 @@ class Writer:
   def __init__(self, tables, split, seed):
     self.tables, self.split = tables, split
     self.random = random.Random(seed)
-    self.decks = {}
+    self.decks, self.dealt = {}, []
     self.bound, self.shared, self.names = {}, set(), set()
 
   def begin(self, shared):
     """Starts a document in which the slots of `shared` keep their meaning between passages."""
-    self.bound, self.shared, self.names = {}, set(shared), set()
+    self.bound, self.shared, self.names, self.dealt = {}, set(shared), set(), []
 
   def bind(self, key, table, name):
     """Gives slot `key` the row of `table` called `name`."""
@@ -120,13 +124,29 @@ class Writer:
     if not deck:
       deck.extend(range(len(items)))
       self.random.shuffle(deck)
+    self.dealt.append((deck_name, deck[-1]))
     return items[deck.pop()]
+
+  def undo(self):
+    """Puts back what the present document has drawn, for a document that is thrown away."""
+    while self.dealt:
+      deck_name, index = self.dealt.pop()
+      self.decks[deck_name].insert(self.random.randint(0, len(self.decks[deck_name])), index)
 
   def _own(self, table):
     """The rows this split may use: the last quarter of a name list never occurs in train."""
     rows = self.tables.rows[table]
     cut = len(rows) * 3 // 4
     return rows[:cut] if self.split == "train" else rows[cut:]
+
+  def _like(self, base, rows):
+    """The rows that agree with the row of slot `base` as %near asks, or all where there is no other."""
+    column = self.tables.near.get(base)
+    first = self.bound.get(base)
+    if not column or not first:
+      return rows
+    like = [row for row in rows if row[column] == first[column] and row["name"] != first["name"]]
+    return like if len(like) > 1 else rows
 
   def _slot(self, body):
     match = re.fullmatch(r"([nd]|money|year):([\d.]+)-([\d.]+)", body)
@@ -138,6 +158,8 @@ class Writer:
     det, _, path = body.rpartition(" ")
     key, *columns = path.split(".")
     value = self._value(key[:1].lower() + key[1:], columns)
+    if det == "the":
+      return re.sub(r"^an? ", "the ", value)
     if det.lower() == "a":
       return f"{article(value) if det == 'a' else article(value).capitalize()} {value}"
     return capitalised(value) if key[0].isupper() else value
@@ -150,7 +172,7 @@ class Writer:
     if kind == "money":
       step = 10 ** max(0, len(str(value)) - 2)
       return f"${value // step * step:,}"
-    return str(value)
+    return str(value) if kind == "year" else f"{value:,}"
 
   def _value(self, key, columns):
     row = self.bound.get(key) or self._draw(key)
@@ -178,7 +200,7 @@ class Writer:
         raise TemplateError(f"unknown slot {key!r}")
       else:
         rows = self._own(table) if table in ("town", "surname") else self.tables.rows[table]
-        row = self.deal("row " + table, rows)
+        row = self.random.choice(self._like(base, rows)) if key != base else self.deal("row " + table, rows)
       # Persons are told apart by last name, so no two in a document share one.
       identity = (table if "last" not in row else "last", row.get("last", row["name"]))
       if identity not in self.names:

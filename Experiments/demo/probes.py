@@ -13,15 +13,17 @@ PEOPLE = [("teacher", "teachers"), ("farmer", "farmers"), ("sailor", "sailors"),
 THINGS = [("house", "houses"), ("tree", "trees"), ("boat", "boats"), ("letter", "letters"),
           ("table", "tables"), ("window", "windows"), ("garden", "gardens"), ("book", "books"),
           ("bridge", "bridges"), ("horse", "horses")]
-# third person singular, base, past, wrong past
+# third person singular, base
 VERBS = [("walks", "walk"), ("sings", "sing"), ("works", "work"), ("sleeps", "sleep"),
          ("laughs", "laugh"), ("waits", "wait"), ("listens", "listen"), ("rests", "rest")]
+# past, a wrong past, what follows
 PAST = [("went", "goed", "home"), ("sang", "singed", "a song"), ("took", "taked", "the book"),
         ("wrote", "writed", "a letter"), ("knew", "knowed", "the way"), ("gave", "gived", "an answer"),
         ("came", "comed", "back"), ("found", "finded", "the road"), ("kept", "keeped", "the key"),
         ("saw", "seed", "the light")]
-WHERE = ["near the river", "behind the church", "in the garden", "by the gate", "on the hill",
-         "beside the lake", "in the evening", "before dinner"]
+PLACES = ["near the river", "behind the church", "in the garden", "by the gate", "on the hill",
+          "beside the lake"]
+WHERE = PLACES + ["in the evening", "before dinner"]
 SHE = ["Clara", "Martha", "Helen", "Lucy", "Grace", "Nora"]
 HE = ["Arthur", "Thomas", "George", "Daniel", "Henry", "Walter"]
 DOING = ["saw", "washed", "blamed", "praised", "hurt", "admired"]
@@ -40,20 +42,22 @@ def pair(kind, r):
     return f"The {many} {sing} {where}.", f"The {many} {sings} {where}."
   if kind == "subject_verb_attractor":
     if r.random() < 0.5:
-      return f"The {one} near the {things} {sings} every day.", f"The {one} near the {things} {sing} every day."
-    return f"The {many} near the {thing} {sing} every day.", f"The {many} near the {thing} {sings} every day."
+      head = f"The {one} near the {things}"
+      return f"{head} {sings} every day.", f"{head} {sing} every day."
+    head = f"The {many} near the {thing}"
+    return f"{head} {sing} every day.", f"{head} {sings} every day."
   if kind == "be_agreement":
-    adjective = r.choice(ADJECTIVES)
-    return (f"The {things} {where.replace('evening', 'yard')} were {adjective}.",
-            f"The {things} {where.replace('evening', 'yard')} was {adjective}.") if "dinner" not in where else \
-           (f"There were many {things} on the farm.", f"There was many {things} on the farm.")
+    place, adjective = r.choice(PLACES), r.choice(ADJECTIVES)
+    return f"The {things} {place} were {adjective}.", f"The {things} {place} was {adjective}."
   if kind == "determiner_noun":
     this, these = r.choice((("this", "these"), ("that", "those")))
     number = r.random() < 0.5
     noun, wrong = (thing, things) if number else (things, thing)
-    return f"They looked at {this if number else these} {noun}.", f"They looked at {this if number else these} {wrong}."
+    word = this if number else these
+    return f"They looked at {word} {noun}.", f"They looked at {word} {wrong}."
   if kind == "reflexive_gender":
-    name, right, wrong = r.choice([(n, "herself", "himself") for n in SHE] + [(n, "himself", "herself") for n in HE])
+    name = r.choice(SHE + HE)
+    right, wrong = ("herself", "himself") if name in SHE else ("himself", "herself")
     verb = r.choice(DOING)
     return f"{name} {verb} {right} {where}.", f"{name} {verb} {wrong} {where}."
   if kind == "reflexive_number":
@@ -65,7 +69,8 @@ def pair(kind, r):
     return f"{name} gave {right} the {thing}.", f"{name} gave {wrong} the {thing}."
   if kind == "adjective_order":
     adjective = r.choice(ADJECTIVES)
-    return f"The {adjective} {thing} belonged to the {one}.", f"The {thing} {adjective} belonged to the {one}."
+    tail = f"belonged to the {one}."
+    return f"The {adjective} {thing} {tail}", f"The {thing} {adjective} {tail}"
   if kind == "verb_order":
     past, _, rest = r.choice(PAST)
     return f"The {one} {past} {rest} {where}.", f"The {one} {rest} {past} {where}."
@@ -98,10 +103,10 @@ def pairs(r):
 # table, column asked for, number of questions, question, statement; X is the name, Y the answer.
 ASKED = (
   ("drug", "class", 40, "What kind of drug is X?", "X is Y"),
-  ("organism", "kind", 14, "What kind of organism is X?", "X is Y"),
-  ("condition", "def", 18, "Which description fits X?", "X is Y"),
-  ("procedure", "purpose", 14, "Why is X performed?", "X is performed for Y"),
-  ("structure", "artery", 14, "Which artery supplies the X?", "Blood reaches the X through the Y"),
+  ("organism", "kind", 12, "What kind of organism is X?", "X is Y"),
+  ("condition", "def", 20, "Which description fits X?", "X is Y"),
+  ("procedure", "purpose", 18, "Why is X performed?", "X is performed for Y"),
+  ("structure", "artery", 10, "Which artery supplies the X?", "Blood reaches the X through the Y"),
 )
 
 
@@ -112,23 +117,24 @@ def stating(name, answer, lowered):
 
 
 def medical_choice(tables, train, r):
-  """CHOICES questions of four answers each, on facts that at least two train texts state.
+  """CHOICES questions of four answers each, on the facts that the train texts state most often.
 
   The wrong answers are true of other rows of the table."""
   rows, lowered = [], [text.lower() for text in train]
   for table, column, count, question, statement in ASKED:
     values = sorted({row[column] for row in tables.rows[table]})
-    known = [row for row in tables.rows[table] if stating(row["name"], row[column], lowered) >= 2]
-    for row in r.sample(known, count):
+    order = {row["name"]: -stating(row["name"], row[column], lowered) for row in tables.rows[table]}
+    known = sorted(tables.rows[table], key=lambda row: order[row["name"]])
+    for number, row in enumerate(known[:count]):
       answers = r.sample([value for value in values if value != row[column]], 3)
-      label = r.randrange(4)
+      label = number % 4
       answers.insert(label, row[column])
       if column in ("class", "kind"):
         answers = [f"{article(answer)} {answer}" for answer in answers]
       rows.append({"question": question.replace("X", row["name"]),
                    "choices": [capitalised(statement.replace("Y", answer).replace("X", row["name"]))
                                for answer in answers],
-                   "label": label, "fact": [row["name"], row[column]]})
+                   "label": label, "_fact": [row["name"], row[column]]})
   r.shuffle(rows)
   return rows
 
@@ -149,8 +155,8 @@ def check(pair_rows, choice_rows, train):
     if any(row["sentence_good"].lower() in text for text in lowered):
       wrong.append(f"pairs: a train text holds {row['sentence_good']!r}")
   for row in choice_rows:
-    if stating(*row["fact"], lowered) < 2:
-      wrong.append(f"medical_choice: train does not state {row['fact']} twice")
+    if not stating(*row["_fact"], lowered):
+      wrong.append(f"medical_choice: no train text states {row['_fact']}")
     if len(set(row["choices"])) != 4:
       wrong.append(f"medical_choice: equal choices in {row['question']!r}")
     if any(row["question"].lower() in text for text in lowered):
