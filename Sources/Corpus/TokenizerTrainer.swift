@@ -6,15 +6,16 @@ import StrictJSON
 public enum TokenizerTrainer {
   /// Trains a byte-level BPE with the pre-tokenizer of GPT-2 and no prefix space.
   ///
-  /// Ids: the special tokens, the 256 bytes, then merges, most frequent pair first; of equally frequent pairs the one
-  /// with the lower ids. Pairs that occur only once are not merged, so little text gives a smaller vocabulary.
+  /// Ids: the special tokens, the 256 bytes, then merges, most frequent pair first; of equally frequent pairs
+  /// the one with the lower ids. Pairs that occur only once are not merged, so little text gives a smaller
+  /// vocabulary.
   /// The same text always gives the same bytes.
   /// - Parameters:
   ///   - vocabularySize: special tokens and bytes included.
   ///   - specialTokens: the first becomes beginning and end of text.
   /// - Returns: the bytes of tokenizer.json and tokenizer_config.json.
-  /// - Throws: `TokenizerError` where the size is too small or special tokens are empty, repeated or single letters
-  ///   of the alphabet.
+  /// - Throws: `TokenizerError` where the size is impossible or special tokens are empty, repeated or single
+  ///   letters of the alphabet.
   /// - Cost: linear in the text to count words, then about n log n in the number of different words.
   public static func byteLevelBPE(
     vocabularySize: Int, specialTokens: [String], documents: some Sequence<String>
@@ -78,7 +79,8 @@ public enum TokenizerTrainer {
         .array(
           special.enumerated().map { id, text in
             [
-              "id": .integer(id), "content": .string(text), "single_word": false, "lstrip": false, "rstrip": false,
+              "id": .integer(id), "content": .string(text), "single_word": false, "lstrip": false,
+              "rstrip": false,
               "normalized": false, "special": true,
             ]
           })),

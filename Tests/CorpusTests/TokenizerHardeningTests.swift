@@ -32,7 +32,9 @@ import Testing
 
   @Test func canonicallyEqualKeysStayApart() throws {
     let tokenizer = try make(
-      Self.file(vocab: #"{"\u00e0":0,"a\u0300":1,"\u212b":2,"\u00c5":3,"a":4,"\u0300":5}"#, merges: #"[["a","\u0300"]]"#))
+      Self.file(
+        vocab: #"{"\u00e0":0,"a\u0300":1,"\u212b":2,"\u00c5":3,"a":4,"\u0300":5}"#,
+        merges: #"[["a","\u0300"]]"#))
     #expect(tokenizer.vocabularySize == 6)
     #expect(tokenizer.encode("\u{E0}a\u{300}\u{212B}\u{C5}") == [0, 1, 2, 3])
     #expect(tokenizer.id(of: "a\u{300}") == 1 && tokenizer.id(of: "\u{E0}") == 0)
@@ -85,9 +87,17 @@ import Testing
       "T11 template without text",
       file(rest: #","post_processor":{"type":"TemplateProcessing","single":[],"special_tokens":{}}"#)
     ),
-    ("processing without pair", file(rest: #","post_processor":{"type":"BertProcessing","sep":["x"],"cls":["y",0]}"#)),
-    ("strip of two characters", file(rest: #","decoder":{"type":"Strip","content":"ab","start":1,"stop":0}"#)),
-    ("empty replacement", file(rest: #","normalizer":{"type":"Replace","pattern":{"String":""},"content":"x"}"#)),
+    (
+      "processing without pair",
+      file(rest: #","post_processor":{"type":"BertProcessing","sep":["x"],"cls":["y",0]}"#)
+    ),
+    (
+      "strip of two characters", file(rest: #","decoder":{"type":"Strip","content":"ab","start":1,"stop":0}"#)
+    ),
+    (
+      "empty replacement",
+      file(rest: #","normalizer":{"type":"Replace","pattern":{"String":""},"content":"x"}"#)
+    ),
     ("WordPiece without its unknown token", #"{"model":{"type":"WordPiece","vocab":{"a":0}}}"#),
   ]
   @Test(arguments: invalid) func refusesInvalid(_ name: String, _ text: String) throws {
@@ -101,7 +111,10 @@ import Testing
     ("Nmt", file(rest: #","normalizer":{"type":"Nmt"}"#)),
     ("Precompiled", file(rest: #","normalizer":{"type":"Sequence","normalizers":[{"type":"Precompiled"}]}"#)),
     ("UnicodeScripts", file(rest: #","pre_tokenizer":{"type":"UnicodeScripts"}"#)),
-    ("(a+)+$", file(rest: #","pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"}"#)),
+    (
+      "(a+)+$",
+      file(rest: #","pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"}"#)
+    ),
     ("x*", file(rest: #","normalizer":{"type":"Replace","pattern":{"Regex":"x*"},"content":""}"#)),
     ("CTC", file(rest: #","decoder":{"type":"CTC"}"#)),
     ("Fancy", file(rest: #","post_processor":{"type":"Fancy"}"#)),
@@ -109,7 +122,9 @@ import Testing
     ("dropout", file(model: #","dropout":0.1"#)),
     (
       "behind ByteLevel",
-      file(rest: #","pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]}"#)
+      file(
+        rest:
+          #","pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]}"#)
     ),
   ]
   @Test(arguments: unsupported) func namesWhatIsUnsupported(_ name: String, _ text: String) throws {
@@ -129,7 +144,7 @@ import Testing
   }
 
   @Test func acceptsOddButSoundVocabularies() throws {
-    // A megabyte of one token, and an old file whose merges begin with a version line and whose model has no type.
+    // A token of a megabyte, in an old file: merges begin with a version line and the model has no type.
     let long = String(repeating: "q", count: 1 << 20)
     let tokenizer = try make(
       ##"{"model":{"vocab":{"a":0,"b":1,"ab":2,"\##(long)":3},"merges":["#version: 0.2","a b"]}}"##)
@@ -140,7 +155,10 @@ import Testing
     #expect(try make(Self.file(vocab: #"{"":0,"a":1,"b":2,"ab":3}"#)).encode("ba") == [2, 1])
     // Added tokens that begin alike: the longest wins.
     let added = try make(
-      Self.file(rest: #","added_tokens":[{"id":4,"content":"<x","special":true},{"id":5,"content":"<xy>","special":true}]"#))
+      Self.file(
+        rest:
+          #","added_tokens":[{"id":4,"content":"<x","special":true},{"id":5,"content":"<xy>","special":true}]"#
+      ))
     #expect(added.encode("a<xy>b<xb") == [0, 5, 1, 4, 1])
     #expect(added.decode([0, 5, 1], skipSpecialTokens: true) == "a b")
   }

@@ -27,7 +27,9 @@ import Testing
     .enabled(if: SharedData.isPresent, "the shared folder is absent"),
     arguments: ["gpt2", "llama3", "qwen2", "llama2", "bert-base-uncased"])
   func encodesEnglish(_ name: String) throws {
-    guard let folder = SharedData.path("tokenizers/\(name)"), let text = english(bytes: 16 << 20) else { return }
+    guard let folder = SharedData.path("tokenizers/\(name)"), let text = english(bytes: 16 << 20) else {
+      return
+    }
     var loaded: Tokenizer?
     let loading = try seconds { loaded = try Tokenizer.load(folder: folder) }
     let tokenizer = try #require(loaded)
@@ -51,7 +53,8 @@ import Testing
       return 0x61 + UInt8(truncatingIfNeeded: state >> 33) % 26
     }
     var count = 0
-    let spent = text.withUnsafeBufferPointer { text in seconds { count = tokenizer.encode(utf8: text).count } }
+    let spent = text.withUnsafeBufferPointer { text in seconds { count = tokenizer.encode(utf8: text).count }
+    }
     print("one word of \(text.count) bytes: \(count) ids at \(Double(text.count) / 1e6 / spent) MB/s")
     #expect(count > 1 << 20)
     #expect(spent < 60)

@@ -31,8 +31,10 @@ import Testing
 
   @Test func isDeterministic() throws {
     let documents = ["the lease of the tenant", "the tenant of the lease", "ééé \u{1F600} the the"]
-    let first = try TokenizerTrainer.byteLevelBPE(vocabularySize: 300, specialTokens: ["<e>"], documents: documents)
-    let second = try TokenizerTrainer.byteLevelBPE(vocabularySize: 300, specialTokens: ["<e>"], documents: documents)
+    let first = try TokenizerTrainer.byteLevelBPE(
+      vocabularySize: 300, specialTokens: ["<e>"], documents: documents)
+    let second = try TokenizerTrainer.byteLevelBPE(
+      vocabularySize: 300, specialTokens: ["<e>"], documents: documents)
     #expect(first.json == second.json && first.configuration == second.configuration)
     let tokenizer = try Tokenizer(json: first.json, configuration: first.configuration)
     #expect(tokenizer.vocabularySize > 257)
@@ -41,7 +43,9 @@ import Testing
   }
 
   @Test func refusesImpossibleRequests() {
-    for (size, special) in [(256, ["<e>"]), (300, ["<e>", "<e>"]), (300, [""]), (300, ["a"]), (-1, []), (1 << 30, [])] {
+    for (size, special) in [
+      (256, ["<e>"]), (300, ["<e>", "<e>"]), (300, [""]), (300, ["a"]), (-1, []), (1 << 30, []),
+    ] {
       #expect(throws: TokenizerError.self) {
         try TokenizerTrainer.byteLevelBPE(vocabularySize: size, specialTokens: special, documents: ["x"])
       }
@@ -49,7 +53,8 @@ import Testing
   }
 
   @Test func smallTextsGiveSmallVocabularies() throws {
-    let made = try TokenizerTrainer.byteLevelBPE(vocabularySize: 1000, specialTokens: [], documents: ["abc", ""])
+    let made = try TokenizerTrainer.byteLevelBPE(
+      vocabularySize: 1000, specialTokens: [], documents: ["abc", ""])
     let tokenizer = try Tokenizer(json: made.json, configuration: made.configuration)
     #expect(tokenizer.vocabularySize == 256)
     #expect(tokenizer.bosToken == nil)
