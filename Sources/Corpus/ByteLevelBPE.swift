@@ -1,5 +1,5 @@
 // Byte-level BPE (GPT-2, Llama 3, Qwen 2): every byte is a symbol, so every text has ids.
-// The vocabulary spells bytes with visible letters; we translate it once and then work on the bytes themselves.
+// The vocabulary spells bytes with visible letters; translated once, all work is on the bytes themselves.
 
 /// The visible alphabet of GPT-2: one printable scalar for each byte.
 enum ByteAlphabet {
@@ -48,7 +48,8 @@ final class ByteLevelBPE: TokenizerModel {
     atoms = (0..<256).map { vocabulary.id(ByteAlphabet.text(of: UInt8($0))) ?? -1 }
     hasAllAtoms = !atoms.contains(-1)
     if rules.fallsBackToBytes, !hasAllAtoms {
-      throw field["byte_fallback"].unsupported("falling back to bytes in a byte-level vocabulary that lacks bytes")
+      throw field["byte_fallback"].unsupported(
+        "falling back to bytes in a byte-level vocabulary that lacks bytes")
     }
     guard rules.ignoresMerges else {
       words = nil

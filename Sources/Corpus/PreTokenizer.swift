@@ -122,7 +122,9 @@ struct PreTokenizer: Sendable {
     let isLast = step + 1 == steps.count
     func piece(_ start: Int, _ end: Int) {
       guard start < end else { return }
-      walk(UnsafeBufferPointer(rebasing: bytes[start..<end]), step: step + 1, isFirst: isFirst && start == 0, body)
+      walk(
+        UnsafeBufferPointer(rebasing: bytes[start..<end]), step: step + 1, isFirst: isFirst && start == 0,
+        body)
     }
     switch steps[step] {
     case .pattern(let pattern):
@@ -144,7 +146,9 @@ struct PreTokenizer: Sendable {
       }
     case .metaspace(let marker, let prepend, let splits):
       var copy = TokenizerNormalizer.replacing(Array(bytes), [0x20], with: marker)
-      if prepend == .always || (prepend == .first && isFirst), !copy.starts(with: marker) { copy = marker + copy }
+      if prepend == .always || (prepend == .first && isFirst), !copy.starts(with: marker) {
+        copy = marker + copy
+      }
       copy.withUnsafeBufferPointer { copy in
         guard splits else { return walk(copy, step: step + 1, isFirst: isFirst, body) }
         Self.cut(copy, before: marker, onlyAfterOthers: false) { start, end in

@@ -1,5 +1,5 @@
-// BPE over characters with bytes as a last resort (Llama 2), and plain character vocabularies, which have no merges.
-// Such models see a whole text as one word; cutting it where no merge can cross makes the word cache work for them.
+// BPE over characters with bytes as a last resort (Llama 2), and character vocabularies without merges.
+// Such models see a whole text as one word; cutting it where no merge can cross lets the word cache help.
 
 final class SentencePieceBPE: TokenizerModel {
   private let rules: BytePairRules

@@ -63,7 +63,8 @@ public final class Tokenizer: Sendable {
     let size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
     guard size <= largestFile else {
       throw TokenizerError(
-        kind: .invalid, path: path, reason: "\(size) bytes are more than the \(largestFile) a tokenizer may have")
+        kind: .invalid, path: path,
+        reason: "\(size) bytes are more than the \(largestFile) a tokenizer may have")
     }
     guard !isDirectory.boolValue, let data = FileManager.default.contents(atPath: path) else {
       throw TokenizerError(kind: .missing, path: path, reason: "the file cannot be read")
@@ -101,9 +102,14 @@ public final class Tokenizer: Sendable {
       eosToken = nil
       return
     }
-    let settings = TokenizerField(place: "", value: try Self.parse(configuration, named: "tokenizer_config.json"))
-    bosToken = Self.special(settings["bos_token"]).flatMap { [vocabulary, added] in added[$0]?.id ?? vocabulary.id($0) }
-    eosToken = Self.special(settings["eos_token"]).flatMap { [vocabulary, added] in added[$0]?.id ?? vocabulary.id($0) }
+    let settings = TokenizerField(
+      place: "", value: try Self.parse(configuration, named: "tokenizer_config.json"))
+    bosToken = Self.special(settings["bos_token"]).flatMap { [vocabulary, added] in
+      added[$0]?.id ?? vocabulary.id($0)
+    }
+    eosToken = Self.special(settings["eos_token"]).flatMap { [vocabulary, added] in
+      added[$0]?.id ?? vocabulary.id($0)
+    }
   }
 
   private static func parse(_ bytes: [UInt8], named name: String?) throws(TokenizerError) -> JSON {
@@ -126,7 +132,9 @@ public final class Tokenizer: Sendable {
     for token in added.tokens where vocabulary.text(Int(token.id)) == nil { extra += 1 }
     var known = 0
     vocabulary.forEach { _, _ in known += 1 }
-    guard size > 0 else { throw TokenizerError(kind: .invalid, reason: "model.vocab: the vocabulary is empty") }
+    guard size > 0 else {
+      throw TokenizerError(kind: .invalid, reason: "model.vocab: the vocabulary is empty")
+    }
     guard known + extra == size else {
       let gap = (0..<size).first { vocabulary.text($0) == nil && added[Int32($0)] == nil } ?? 0
       throw TokenizerError(

@@ -62,6 +62,7 @@ struct TokenizerTrie: Sendable {
 
 struct TokenizerAddedTokens: Sendable {
   let tokens: [TokenizerAddedToken]
+  private static let largestText = 4 << 20
   private var raw = TokenizerTrie()
   private var normalized = TokenizerTrie()
   private let indexById: [Int32: Int]
@@ -96,6 +97,9 @@ struct TokenizerAddedTokens: Sendable {
         throw item.invalid("the id \(token.id) of \"\(token.text)\" belongs to \"\(text)\" in model.vocab")
       }
       tokens.append(token)
+    }
+    guard tokens.reduce(0, { $0 + $1.text.utf8.count }) <= Self.largestText else {
+      throw field.invalid("the added tokens together are longer than \(Self.largestText) bytes")
     }
     for (index, token) in tokens.enumerated() {
       let bytes = Array(token.text.utf8)

@@ -134,12 +134,10 @@ indirect enum TokenizerDecoder: Sendable {
   /// Removes the spaces that splitting put in front of English punctuation and contractions.
   private static func cleanedUp(_ token: [UInt8]) -> [UInt8] {
     guard token.contains(0x20) else { return token }
-    let changes: [(String, String)] = [
-      (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
-      (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
-    ]
-    return changes.reduce(token) {
-      TokenizerNormalizer.replacing($0, Array($1.0.utf8), with: Array($1.1.utf8))
-    }
+    return cleanUps.reduce(token) { TokenizerNormalizer.replacing($0, $1.0, with: $1.1) }
   }
+  private static let cleanUps: [([UInt8], [UInt8])] = [
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+  ].map { (Array($0.0.utf8), Array($0.1.utf8)) }
 }

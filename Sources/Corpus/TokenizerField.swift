@@ -1,5 +1,5 @@
 // A value of tokenizer.json together with the place it came from.
-// Every mistake in a tokenizer file is reported with a dotted path such as `model.vocab` or `decoder.decoders[2]`.
+// Every mistake in a tokenizer file is reported with a path such as `model.vocab` or `decoder.decoders[2]`.
 import StrictJSON
 
 struct TokenizerField {

@@ -1,5 +1,5 @@
 // Byte-pair merging: the table of merges and the two ways to apply it to a word.
-// Short words scan for the best pair; long ones use a heap over a linked list, so that 100 MB without spaces is fine.
+// Short words scan for the best pair; long ones use a heap over a linked list: 100 MB without spaces is fine.
 
 /// Merges by pair of ids: a flat hash table from the pair to its rank and result.
 struct TokenizerMergeTable: Sendable {
@@ -51,13 +51,23 @@ struct TokenizerMergeTable: Sendable {
 
 extension TokenizerMergeTable {
   private static let shortWord = 64
+  /// Places fit 32 bits up to here; a longer word is cut.
+  private static let longestWord = 1 << 30
 
   /// Merges the symbols of one word, lowest rank first and leftmost among equals.
   ///
   /// - Cost: n log n; n squared with a small factor up to 64 symbols.
   func apply(to symbols: inout [Int32]) {
     if isEmpty || symbols.count < 2 { return }
-    if symbols.count <= Self.shortWord { applyByScanning(&symbols) } else { applyByHeap(&symbols) }
+    if symbols.count <= Self.shortWord { return applyByScanning(&symbols) }
+    if symbols.count <= Self.longestWord { return applyByHeap(&symbols) }
+    var merged: [Int32] = []
+    for start in stride(from: 0, to: symbols.count, by: Self.longestWord) {
+      var part = Array(symbols[start..<min(start + Self.longestWord, symbols.count)])
+      applyByHeap(&part)
+      merged += part
+    }
+    symbols = merged
   }
 
   private func applyByScanning(_ symbols: inout [Int32]) {

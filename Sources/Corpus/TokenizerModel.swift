@@ -80,7 +80,8 @@ struct BytePairRules: Sendable {
         throw list.invalid("entry \(index) merges \"\(absent)\", which is not in the vocabulary")
       }
       guard let result = vocabulary.id(pair.left + pair.right) else {
-        throw list.invalid("entry \(index) makes \"\(pair.left + pair.right)\", which is not in the vocabulary")
+        throw list.invalid(
+          "entry \(index) makes \"\(pair.left + pair.right)\", which is not in the vocabulary")
       }
       texts.append(pair)
       table.append((left, right, result))

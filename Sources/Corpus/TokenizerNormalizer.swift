@@ -36,7 +36,8 @@ indirect enum TokenizerNormalizer: Sendable {
     case "Prepend": return .prepend(Array(try field["prepend"].text().utf8))
     case "Strip":
       return .strip(
-        left: try field["strip_left"].flag(default: true), right: try field["strip_right"].flag(default: true))
+        left: try field["strip_left"].flag(default: true), right: try field["strip_right"].flag(default: true)
+      )
     case "Replace":
       let content = Array(try field["content"].text().utf8)
       let pattern = field["pattern"]
@@ -101,7 +102,9 @@ indirect enum TokenizerNormalizer: Sendable {
         if isSpaced { out.append(0x20) }
       }
     }
-    if strips { text = without(UnicodeClass.nonspacing, UnicodeNormalization.normalized(text, composes: false)) }
+    if strips {
+      text = without(UnicodeClass.nonspacing, UnicodeNormalization.normalized(text, composes: false))
+    }
     return lowercases ? UnicodeNormalization.lowercased(text) : text
   }
   private static func without(_ marks: UInt16, _ text: [UInt8]) -> [UInt8] {

@@ -1,5 +1,5 @@
 // The split patterns of GPT-2, Llama 3 and Qwen 2 as hand-written scanners over the pinned category table.
-// A known pattern needs no regular-expression engine, cannot backtrack, and runs at the speed of reading the text.
+// They need no regular-expression engine, cannot backtrack, and run at the speed of reading the text.
 
 /// A known split pattern; every pattern covers the whole text with consecutive matches.
 enum TokenizerPattern: Sendable, Equatable {
@@ -90,7 +90,9 @@ extension ScalarReader {
 
   @inline(__always) func gpt2End(from start: Int) -> Int {
     let (first, length) = kind(at: start)
-    if bytes[start] == UInt8(ascii: "'"), let end = contractionEnd(from: start, foldsCase: false) { return end }
+    if bytes[start] == UInt8(ascii: "'"), let end = contractionEnd(from: start, foldsCase: false) {
+      return end
+    }
     var body = start
     var bits = first
     if bytes[start] == 0x20, start + 1 < count {
@@ -109,7 +111,9 @@ extension ScalarReader {
   }
 
   @inline(__always) func modernEnd(from start: Int, digits: Int) -> Int {
-    if bytes[start] == UInt8(ascii: "'"), let end = contractionEnd(from: start, foldsCase: true) { return end }
+    if bytes[start] == UInt8(ascii: "'"), let end = contractionEnd(from: start, foldsCase: true) {
+      return end
+    }
     let (first, length) = kind(at: start)
     if first & UnicodeClass.letter != 0 { return run(UnicodeClass.letter, from: start + length) }
     if first & UnicodeClass.number != 0 {

@@ -1,5 +1,5 @@
 // Canonical decomposition and composition (NFD, NFC) over the pinned tables.
-// Our own because a vocabulary needs the same result on every system, whatever Unicode version its libraries have.
+// Our own because a vocabulary needs the same result on every system, whatever Unicode it knows.
 
 enum UnicodeNormalization {
   /// The text in NFC (`composes`) or NFD.

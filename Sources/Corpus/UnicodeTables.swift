@@ -59,7 +59,8 @@ enum UnicodeTables {
   /// Lower-case partners of single scalars.
   static let lowercase: [UInt32: UInt32] = {
     var table: [UInt32: UInt32] = [:]
-    for (text, entry) in zip(fields(UnicodeDecompositions.lowercase), entries(UnicodeDecompositions.lowercase))
+    for (text, entry) in zip(
+      fields(UnicodeDecompositions.lowercase), entries(UnicodeDecompositions.lowercase))
     where entry.count == 4 {
       let negative = text.contains(UInt8(ascii: "-"))
       for index in 0..<entry[1] {
@@ -73,7 +74,7 @@ enum UnicodeTables {
   /// Points at and above this one are inert: class 0, no decomposition, no part in a composition.
   static let activeLimit = 0x30000
   static let activeBit: UInt16 = 0x100
-  /// Combining class in the low byte; `activeBit` where normalisation may touch or join the point to the left.
+  /// Combining class in the low byte; `activeBit` where NFC or NFD may change the point or join it leftward.
   static let combining: [UInt16] = {
     var table = [UInt16](repeating: 0, count: activeLimit)
     for entry in entries(UnicodeDecompositions.classes) where entry.count == 3 {
@@ -139,7 +140,9 @@ struct ScalarReader {
     }
     if first < 0xF0 {
       guard left >= 3 else { return (0xFFFD, left) }
-      return ((first & 0x0F) << 12 | UInt32(bytes[offset + 1] & 0x3F) << 6 | UInt32(bytes[offset + 2] & 0x3F), 3)
+      return (
+        (first & 0x0F) << 12 | UInt32(bytes[offset + 1] & 0x3F) << 6 | UInt32(bytes[offset + 2] & 0x3F), 3
+      )
     }
     guard left >= 4 else { return (0xFFFD, left) }
     let value =

@@ -14,7 +14,8 @@ final class WordPiece: TokenizerModel {
       throw field["unk_token"].invalid("\"\(text)\" is not in the vocabulary")
     }
     unknown = id
-    longestWord = field["max_input_chars_per_word"].isAbsent ? 100 : try field["max_input_chars_per_word"].count()
+    longestWord =
+      field["max_input_chars_per_word"].isAbsent ? 100 : try field["max_input_chars_per_word"].count()
     let prefix = Array(try field["continuing_subword_prefix"].text(default: "##").utf8)
     self.vocabulary = vocabulary
     var map = TokenizerByteMap(minimumCapacity: vocabulary.size / 4)

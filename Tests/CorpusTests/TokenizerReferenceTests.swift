@@ -1,4 +1,4 @@
-// Ids and texts against reference libraries: own small tokenizers of every kind, and the real ones where present.
+// Ids and texts against reference libraries: small tokenizers of every kind, and real ones where present.
 // RETAIN_TOKENIZER_FIXTURES may name a larger folder written by Tests/Fixtures/scripts/tokenizer_fixtures.py.
 import Corpus
 import Foundation
@@ -34,7 +34,8 @@ import Testing
         tokenizer.encode(text) == ids(row["ids"]),
         tokenizer.encode(text, addSpecialTokens: true) == special,
         tokenizer.decode(special).utf8.elementsEqual(row["decoded"]?.string?.utf8 ?? "".utf8),
-        tokenizer.decode(special, skipSpecialTokens: true).utf8.elementsEqual(row["skipped"]?.string?.utf8 ?? "".utf8),
+        tokenizer.decode(special, skipSpecialTokens: true).utf8.elementsEqual(
+          row["skipped"]?.string?.utf8 ?? "".utf8),
       ]
       if results.contains(false) {
         wrong += 1
@@ -79,7 +80,9 @@ import Testing
       // SentencePiece prints unknown pieces as a mark, Hugging Face not at all.
       if !(isSentencePiece && expected.contains(0)) {
         let reference = try #require(row["decoded"]?.string)
-        #expect(decoded.utf8.elementsEqual(reference.utf8), "\(name): \(JSON(decoded).compact) for \(JSON(reference).compact)")
+        #expect(
+          decoded.utf8.elementsEqual(reference.utf8),
+          "\(name): \(JSON(decoded).compact) for \(JSON(reference).compact)")
       }
       checked += 1
     }
@@ -89,7 +92,9 @@ import Testing
 
   @Test(.enabled(if: SharedData.isPresent, "the shared folder is absent"))
   func readsCharacterVocabularies() throws {
-    guard let names = SharedData.path("models/names-en"), let sort = SharedData.path("models/sort-abc") else { return }
+    guard let names = SharedData.path("models/names-en"), let sort = SharedData.path("models/sort-abc") else {
+      return
+    }
     let letters = try Tokenizer.load(folder: names)
     #expect(letters.vocabularySize == 27)
     #expect(letters.encode("emma", addSpecialTokens: true) == [0, 5, 13, 13, 1])

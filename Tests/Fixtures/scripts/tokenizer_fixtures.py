@@ -206,3 +206,18 @@ for name, make in KINDS.items():
                      "skipped": tokenizer.decode(special, skip_special_tokens=True)})
     with open(f"{OUT}/{name}/encodings.json", "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(x, **dump) for x in rows) + "\n]\n")
+
+os.makedirs(f"{OUT}/training", exist_ok=True)
+generator = random.Random(3)
+lines = CORPUS + [" ".join(generator.choice(generator.choice(CORPUS).split()) for _ in range(12)) for _ in range(60)]
+lines = "\n".join(lines + ["aaaaaaa aaaa aaaaaaaaaaa", "abababab ababab"]).split("\n")
+with open(f"{OUT}/training/corpus.txt", "w") as f:
+    f.write("\n".join(lines))
+tokenizer = Tokenizer(m.BPE())
+tokenizer.pre_tokenizer = p.ByteLevel(add_prefix_space=False)
+tokenizer.train_from_iterator([line + "\n" for line in lines], t.BpeTrainer(
+    vocab_size=520, min_frequency=2, special_tokens=["<|endoftext|>", "<pad>"], initial_alphabet=ALPHABET, show_progress=False))
+model = json.loads(tokenizer.to_str())["model"]
+with open(f"{OUT}/training/expected.json", "w") as f:
+    f.write(json.dumps({"size": 520, "vocabulary": sorted(model["vocab"], key=model["vocab"].get),
+                        "merges": [" ".join(x) for x in model["merges"]]}, **dump) + "\n")

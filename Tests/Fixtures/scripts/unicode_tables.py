@@ -57,7 +57,23 @@ assert special_lower == {0x130: "i\u0307"}, special_lower
 hangul = range(0xAC00, 0xD7A4)
 full = {c: n.NFD().normalize_str(chr(c)) for c in POINTS if c not in hangul}
 full = {c: s for c, s in full.items() if s != chr(c)}
-classes = {c: unicodedata.combining(chr(c)) for c in POINTS if unicodedata.combining(chr(c))}
+
+
+def swaps(first, second):
+    """The library's idea of a class, seen in how it orders two marks."""
+    return first != second and n.NFD().normalize_str("a" + chr(first) + chr(second)) == "a" + chr(second) + chr(first)
+
+
+marks = {c: unicodedata.combining(chr(c)) for c in POINTS if unicodedata.combining(chr(c)) and c not in full}
+known = [c for c in marks if c in (0x334, 0x345) or swaps(c, 0x334) or swaps(0x345, c)]  # lowest and highest class
+references = {marks[c]: c for c in reversed(known)}
+classes = {}
+for c in known:
+    for k in sorted(references):
+        if not swaps(c, references[k]):
+            classes[c] = k
+            break
+classes |= {c: unicodedata.combining(s[0]) for c, s in full.items() if unicodedata.combining(s[0])}
 pairs = {}
 for c in full:
     raw = unicodedata.decomposition(chr(c))
@@ -138,4 +154,6 @@ with open("Sources/Corpus/UnicodeDecompositions.swift", "w") as f:
     ]))
     f.write("}\n")
 print({name: len(points) for name, _, points in sets}, len(lower), len(full), len(pairs), len(classes))
+print("classes other than Python's", 
+      {f"{c:x}": (marks[c], classes[c]) for c in known if marks[c] != classes[c]}, "unknown", len(marks) - len(known))
 print("numeric - number", [hex(c) for c in set(numeric) ^ set(number)][:20], len(set(numeric) ^ set(number)))
