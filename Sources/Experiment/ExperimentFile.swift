@@ -8,6 +8,10 @@ public struct ExperimentFile: Sendable {
   /// Remarks that do not stop the run.
   public let warnings: [Issue]
   public let text: String
+  /// The file as messages name it.
+  let name: String
+  let overrides: [String]
+  let context: PathContext
 
   /// Reads an experiment file or a plan.yaml.
   ///
@@ -51,7 +55,8 @@ public struct ExperimentFile: Sendable {
       plan = PlanReader(collector: collector, paths: paths, file: file, arguments: overrides).plan(tree)
     }
     guard let plan, !collector.hasErrors else { throw ExperimentError(issues: collector.errors) }
-    return ExperimentFile(plan: plan, warnings: collector.warnings, text: source.text)
+    return ExperimentFile(plan: plan, warnings: collector.warnings, text: source.text, name: name, overrides: overrides,
+      context: context)
   }
 }
 

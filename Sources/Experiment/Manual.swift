@@ -1,1 +1,88 @@
-public enum Manual { static func home(of key: String) -> String? { nil } }
+// The manual behind `retain explain`: a paragraph for every key of the experiment file and every exit code.
+// Options of methods explain themselves from the table of methods, so a new method is documented by being there.
+
+public enum Manual {
+  /// Every key of the experiment file in dotted form, in the order of the file.
+  public static let keys: [String] = fileEntries.map(\.key) + methodEntries.map(\.key)
+
+  /// The paragraph for a key (`training.learning_rate`, `learning_rate`, `stages.medical.training.num_epochs`),
+  /// a method (`ewc`), an exit code (`78`) or `exit-codes`; nil for anything else.
+  public static func explain(_ key: String) -> String? {
+    let key = key.hasPrefix("exit ") ? String(key.dropFirst(5)) : key
+    if same(key, "exit-codes") {
+      return exitCodes.map { "\($0.code)  \($0.text)" }.joined(separator: "\n")
+    }
+    if let code = exitCodes.first(where: { same(String($0.code), key) }) { return "exit \(code.code): \(code.text)" }
+    if let method = MethodSchema.named(key) { return explain(method) }
+    let general = generalized(key)
+    if let entry = all.first(where: { same($0.key, general) }) { return paragraph(entry) }
+    let matches = all.filter { same(last($0.key), key) }
+    return matches.isEmpty ? nil : matches.map(paragraph).joined(separator: "\n\n")
+  }
+
+  /// What somebody who asked for an unknown key may have meant.
+  public static func suggestion(for key: String) -> String? {
+    Suggestions.nearest(to: key, among: keys)
+      ?? Suggestions.nearest(to: key, among: keys.map(last)).flatMap { home(of: $0) ?? $0 }
+      ?? Aliases.ours(for: key).flatMap { home(of: $0) ?? $0 }
+  }
+
+  /// The dotted key whose last part is `key`, where there is exactly one.
+  static func home(of key: String) -> String? {
+    let matches = keys.filter { same(last($0), key) }
+    return matches.count == 1 ? matches.first : nil
+  }
+
+  private static let all = fileEntries + methodEntries
+
+  private static func paragraph(_ entry: (key: String, text: String)) -> String { "\(entry.key)\n  \(entry.text)" }
+  private static func last(_ key: String) -> String { key.split(separator: ".").last.map(String.init) ?? key }
+
+  /// Drops the names and numbers of entries: what is true of one stage is true of all.
+  private static func generalized(_ key: String) -> String {
+    var parts = key.split(separator: ".").map(String.init)
+    func isKnown() -> Bool { keys.contains { same($0, parts.joined(separator: ".")) } }
+    guard parts.count > 2, !isKnown() else { return key }
+    switch parts[0] {
+    case "stages":
+      parts.remove(at: 1)
+      if parts[1] == "training" || parts[1] == "methods", parts.count > 2 { parts.removeFirst() }
+      if parts.count > 2, parts[1] == "val" { parts[1] = "datasets" }
+      if parts.count > 3, parts[1] == "datasets" { parts.remove(at: 2) }
+    case "probes": parts.remove(at: 1)
+    case "base_data": parts.replaceSubrange(0..<2, with: ["stages", "datasets"])
+    case "compare": parts.replaceSubrange(0..<2, with: ["methods"])
+    default: break
+    }
+    return parts.joined(separator: ".")
+  }
+
+  private static let methodEntries: [(key: String, text: String)] = MethodSchema.all.flatMap { method in
+    [(key: "methods.\(method.name)", text: method.doc)]
+      + method.options.map { (key: "methods.\(method.name).\($0.key)", text: "\($0.doc) \(values(of: $0))") }
+  }
+
+  private static func values(of option: OptionSchema) -> String {
+    func short(_ value: Double) -> String { Int(exactly: value).map(String.init) ?? "\(value)" }
+    let allowed: String
+    switch option.kind {
+    case .number(let minimum, let open, let words):
+      allowed = (["a number \(open ? "above" : "from") \(short(minimum))"] + words).joined(separator: " or ")
+    case .share(let maximum, let open): allowed = "a share from 0 to \(open ? "below " : "")\(short(maximum))"
+    case .integer(let range, let words): allowed = (["an integer from \(range.lowerBound)"] + words).joined(separator: " or ")
+    case .word(let words, _): allowed = words.joined(separator: " | ")
+    }
+    let standard = switch option.defaultValue {
+    case .number(let value): short(value)
+    case .integer(let value): "\(value)"
+    case .word(let word): word
+    }
+    return "Values: \(allowed). Default: \(standard)."
+  }
+
+  private static func explain(_ method: MethodSchema) -> String {
+    let options = methodEntries.filter { $0.key.hasPrefix("methods.\(method.name).") }.map(paragraph)
+    let units = method.name == "ewc" ? [ewcUnits] : []
+    return ([method.name, "  " + method.doc] + units + options).joined(separator: "\n")
+  }
+}

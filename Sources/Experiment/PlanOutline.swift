@@ -41,7 +41,7 @@ extension ExperimentPlan {
       ("base_tokens", baseTokens.map { .integer($0) }),
       ("output_dir", .path(outputDirectory)),
       ("threads", threads.map { .integer($0) }),
-      ("time_limit", timeLimitSeconds.map { .scalar(Int(exactly: $0).map { "\($0)s" } ?? YAMLText.seconds($0)) }),
+      ("time_limit", timeLimitSeconds.map { .scalar(Int(exactly: $0).map { "\($0)s" } ?? "\($0)s") }),
       ("seed", .integer(seed)),
       ("training", training.outline),
       ("methods", .list(methods.map(\.outline))),

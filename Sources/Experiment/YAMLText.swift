@@ -33,9 +33,6 @@ enum YAMLText {
     return result + "\""
   }
 
-  /// Seconds that are no whole number; an exponent has no place in a duration of the file.
-  static func seconds(_ value: Double) -> String { "\(value)s" }
-
   static func write(_ outline: Outline) -> String {
     var lines: [String] = []
     write(outline, indent: "", into: &lines)
