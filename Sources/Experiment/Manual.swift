@@ -41,20 +41,25 @@ public enum Manual {
   /// Drops the names and numbers of entries: what is true of one stage is true of all.
   private static func generalized(_ key: String) -> String {
     var parts = key.split(separator: ".").map(String.init)
-    func isKnown() -> Bool { keys.contains { same($0, parts.joined(separator: ".")) } }
-    guard parts.count > 2, !isKnown() else { return key }
-    switch parts[0] {
-    case "stages":
-      parts.remove(at: 1)
-      if parts[1] == "training" || parts[1] == "methods", parts.count > 2 { parts.removeFirst() }
-      if parts.count > 2, parts[1] == "val" { parts[1] = "datasets" }
-      if parts.count > 3, parts[1] == "datasets" { parts.remove(at: 2) }
-    case "probes": parts.remove(at: 1)
-    case "base_data": parts.replaceSubrange(0..<2, with: ["stages", "datasets"])
-    case "compare": parts.replaceSubrange(0..<2, with: ["methods"])
-    default: break
+    guard let first = parts.first, ["stages", "probes", "base_data", "compare"].contains(first) else { return key }
+    func known(_ parts: [String]) -> String? {
+      let key = parts.joined(separator: ".")
+      return keys.contains { same($0, key) } ? key : nil
     }
-    return parts.joined(separator: ".")
+    if let key = known(parts) { return key }
+    // Names may have dots, so parts are dropped until the rest is a key.
+    while parts.count > 1 {
+      parts.remove(at: 1)
+      let rest = Array(parts.dropFirst())
+      let readings: [[String]] =
+        switch first {
+        case "base_data": [["stages", "datasets"] + rest, [first]]
+        case "compare": [rest.isEmpty ? [first] : ["methods"] + rest]
+        default: [parts, rest, [first, "datasets"] + rest.dropFirst(2), [first, "datasets"] + rest.dropFirst()]
+        }
+      if let key = readings.lazy.compactMap(known).first { return key }
+    }
+    return first
   }
 
   private static let methodEntries: [(key: String, text: String)] = MethodSchema.all.flatMap { method in

@@ -42,7 +42,7 @@ extension ExperimentFile {
     guard let tree = TreeComposer(collector: collector, origin: .file).compose(source.text) else { return nil }
     var edits: [ScalarEdit] = []
     for path in PathNodes.all(in: tree) {
-      guard let raw = path.scalar, !raw.hasPrefix("/"), !raw.hasPrefix("${") else { continue }
+      guard let raw = path.scalar, !isAbsolute(raw) else { continue }
       let absolute = raw.contains("${") ? context.directory + "/" + raw : Paths.absolute(raw, from: context.directory)
       guard let edit = ScalarEdit(replacing: path, by: YAMLText.render(absolute), in: source) else { return nil }
       edits.append(edit)
@@ -54,6 +54,12 @@ extension ExperimentFile {
       lines.insert("output_dir: \(YAMLText.render(output))", at: entry.keyPlace.line - 1)
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// Whether a path, or the variable that it begins with, begins at the root.
+  private func isAbsolute(_ raw: String) -> Bool {
+    guard raw.hasPrefix("${"), let end = raw.firstIndex(of: "}") else { return raw.hasPrefix("/") }
+    return context.environment[String(raw.dropFirst(2)[..<end])]?.hasPrefix("/") ?? false
   }
 
   /// The node of the text that an override replaces, and the value's own text.

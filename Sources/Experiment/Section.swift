@@ -68,8 +68,9 @@ final class Section {
   /// Reports every key that nobody has asked for.
   func finish() {
     for entry in entries where !known.contains(where: { same($0, entry.key) }) {
-      let where_ = name.isEmpty ? "" : " in \(name)"
-      collector.report("unknown key \(quoted(entry.key))\(where_)", at: entry.keyPlace, hint: hint(for: entry.key))
+      if collector.isFull { return }
+      let context = name.isEmpty ? "" : " in \(name)"
+      collector.report("unknown key \(quoted(entry.key))\(context)", at: entry.keyPlace, hint: hint(for: entry.key))
     }
   }
 

@@ -80,7 +80,11 @@ struct TreeComposer {
   }
 
   private func place(_ line: Int, _ column: Int, _ length: Int) -> Place {
-    Place(origin: origin, line: line, column: column + (line == 1 ? offset : 0), length: length)
+    if line > 1, case .argument(let index) = origin, collector.arguments.indices.contains(index) {
+      // An argument is one line; what is missing at its end is missing behind its last character.
+      return Place(origin: origin, line: 1, column: collector.arguments[index].unicodeScalars.count + 1, length: 1)
+    }
+    return Place(origin: origin, line: line, column: column + (line == 1 ? offset : 0), length: length)
   }
   private func report(_ message: String, _ line: Int, _ column: Int, length: Int = 1, hint: String? = nil) {
     collector.report(message, at: place(line, column, length), hint: hint)
