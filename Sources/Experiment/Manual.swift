@@ -12,7 +12,9 @@ public enum Manual {
     if same(key, "exit-codes") {
       return exitCodes.map { "\($0.code)  \($0.text)" }.joined(separator: "\n")
     }
-    if let code = exitCodes.first(where: { same(String($0.code), key) }) { return "exit \(code.code): \(code.text)" }
+    if let code = exitCodes.first(where: { same(String($0.code), key) }) {
+      return "exit \(code.code): \(code.text)"
+    }
     if let method = MethodSchema.named(key) { return explain(method) }
     let general = generalized(key)
     if let entry = all.first(where: { same($0.key, general) }) { return paragraph(entry) }
@@ -35,13 +37,17 @@ public enum Manual {
 
   private static let all = fileEntries + methodEntries
 
-  private static func paragraph(_ entry: (key: String, text: String)) -> String { "\(entry.key)\n  \(entry.text)" }
+  private static func paragraph(_ entry: (key: String, text: String)) -> String {
+    "\(entry.key)\n  \(entry.text)"
+  }
   private static func last(_ key: String) -> String { key.split(separator: ".").last.map(String.init) ?? key }
 
   /// Drops the names and numbers of entries: what is true of one stage is true of all.
   private static func generalized(_ key: String) -> String {
     var parts = key.split(separator: ".").map(String.init)
-    guard let first = parts.first, ["stages", "probes", "base_data", "compare"].contains(first) else { return key }
+    guard let first = parts.first, ["stages", "probes", "base_data", "compare"].contains(first) else {
+      return key
+    }
     func known(_ parts: [String]) -> String? {
       let key = parts.joined(separator: ".")
       return keys.contains { same($0, key) } ? key : nil
@@ -55,7 +61,8 @@ public enum Manual {
         switch first {
         case "base_data": [["stages", "datasets"] + rest, [first]]
         case "compare": [rest.isEmpty ? [first] : ["methods"] + rest]
-        default: [parts, rest, [first, "datasets"] + rest.dropFirst(2), [first, "datasets"] + rest.dropFirst()]
+        default:
+          [parts, rest, [first, "datasets"] + rest.dropFirst(2), [first, "datasets"] + rest.dropFirst()]
         }
       if let key = readings.lazy.compactMap(known).first { return key }
     }
@@ -74,14 +81,16 @@ public enum Manual {
     case .number(let minimum, let open, let words):
       allowed = (["a number \(open ? "above" : "from") \(short(minimum))"] + words).joined(separator: " or ")
     case .share(let maximum, let open): allowed = "a share from 0 to \(open ? "below " : "")\(short(maximum))"
-    case .integer(let range, let words): allowed = (["an integer from \(range.lowerBound)"] + words).joined(separator: " or ")
+    case .integer(let range, let words):
+      allowed = (["an integer from \(range.lowerBound)"] + words).joined(separator: " or ")
     case .word(let words, _): allowed = words.joined(separator: " | ")
     }
-    let standard = switch option.defaultValue {
-    case .number(let value): short(value)
-    case .integer(let value): "\(value)"
-    case .word(let word): word
-    }
+    let standard =
+      switch option.defaultValue {
+      case .number(let value): short(value)
+      case .integer(let value): "\(value)"
+      case .word(let word): word
+      }
     return "Values: \(allowed). Default: \(standard)."
   }
 

@@ -55,7 +55,8 @@ import Testing
       #expect(plan.mainVariantName == "ewc-replay")
       let ewc = plan.methods[0]
       #expect(ewc.string("lambda") == "posterior" && ewc.double("lambda") == nil)
-      #expect(ewc.string("variant") == "separate" && ewc.double("decay") == 0.9 && ewc.string("form") == "coupled")
+      #expect(
+        ewc.string("variant") == "separate" && ewc.double("decay") == 0.9 && ewc.string("form") == "coupled")
       #expect(ewc.string("fisher.labels") == "observed" && ewc.string("fisher.unit") == "position")
       #expect(ewc.string("fisher.structure") == "diagonal" && ewc.string("fisher.examples") == "all")
       #expect(ewc.int("fisher.samples") == 3)
@@ -64,7 +65,10 @@ import Testing
       #expect(replay.string("selection") == "stage_balanced")
       #expect(plan.compare.map(\.name) == ["naive", "l2sp", "plain"])
       #expect(plan.compare[0].methods.isEmpty)
-      #expect(plan.compare[1].methods[0].options == ["lambda": .number(0.1), "form": .word("coupled"), "anchor": .word("base")])
+      #expect(
+        plan.compare[1].methods[0].options == [
+          "lambda": .number(0.1), "form": .word("coupled"), "anchor": .word("base"),
+        ])
       let plain = try #require(MethodPlan("ewc"))
       #expect(plan.compare[2].methods == [plain])
       #expect(plan.stages[0].datasets[0].paths == [directory + "/data/medical/train.jsonl"])
@@ -76,13 +80,18 @@ import Testing
       #expect(plan.stages[1].validationShare == 0.02)
       #expect(plan.stages[1].methods == [])
       let images = try #require(plan.stages[2].datasets[0].images)
-      #expect(images.images == directory + "/data/mnist/images" && images.labels == directory + "/data/mnist/labels")
+      #expect(
+        images.images == directory + "/data/mnist/images" && images.labels == directory + "/data/mnist/labels"
+      )
       #expect(images.classes == [0, 1] && images.permuteSeed == 3)
       #expect(plan.probes.map(\.name) == ["general", "blimp", "casehold", "digits"])
-      #expect(plan.probes[0].metrics == ["perplexity"] && plan.probes[0].documents == .file && plan.probes[0].limit == 7)
+      #expect(
+        plan.probes[0].metrics == ["perplexity"] && plan.probes[0].documents == .file
+          && plan.probes[0].limit == 7)
       #expect(plan.probes[1].kind == .minimalPairs)
       let choice = plan.probes[2]
-      #expect(choice.kind == .multipleChoice && choice.metrics == ["acc_norm", "acc"] && choice.fewshotCount == 2)
+      #expect(
+        choice.kind == .multipleChoice && choice.metrics == ["acc_norm", "acc"] && choice.fewshotCount == 2)
       #expect(choice.fewshotPath == directory + "/data/probes/shots.jsonl" && choice.home == "legal.two")
       #expect(choice.prompt == "Q: {question}\n")
       #expect(plan.probes[3].kind == .classification && plan.probes[3].images?.permuteSeed == 4)
@@ -92,10 +101,14 @@ import Testing
   @Test func theRestArrives() throws {
     try withWorkspace { directory in
       let plan = try read(full, in: directory).plan
-      #expect(plan.evaluate.at == [.stageEnd] && plan.evaluate.evalSteps == 50 && plan.evaluate.watchItems == 32)
-      #expect(plan.evaluate.confidence == 0.9 && plan.evaluate.bootstrap == 500 && plan.evaluate.window == 128)
+      #expect(
+        plan.evaluate.at == [.stageEnd] && plan.evaluate.evalSteps == 50 && plan.evaluate.watchItems == 32)
+      #expect(
+        plan.evaluate.confidence == 0.9 && plan.evaluate.bootstrap == 500 && plan.evaluate.window == 128)
       #expect(plan.dataChecks.exactDuplicates == .warn && plan.dataChecks.probeOverlap.ngram == 8)
-      #expect(plan.dataChecks.probeOverlap.documentShare == 0.3 && plan.dataChecks.probeOverlap.maxDocuments == 0.01)
+      #expect(
+        plan.dataChecks.probeOverlap.documentShare == 0.3 && plan.dataChecks.probeOverlap.maxDocuments == 0.01
+      )
       #expect(plan.dataChecks.probeOverlap.action == .warn)
       #expect(plan.checkpoint.saveSteps == 20 && plan.checkpoint.saveTotalLimit == 2)
       #expect(plan.logging.loggingSteps == 5 && plan.logging.reportTo == ["jsonl"])
@@ -112,8 +125,10 @@ import Testing
       let plan = try read(minimal, in: directory).plan
       #expect(plan.baseModel == .folder(directory + "/models/base"))
       #expect(plan.outputDirectory == directory + "/runs/small")
-      #expect(plan.threads == nil && plan.timeLimitSeconds == nil && plan.baseTokens == nil && plan.tune == nil)
-      #expect(plan.seed == 17 && plan.methods.isEmpty && plan.compare.isEmpty && plan.mainVariantName == "naive")
+      #expect(
+        plan.threads == nil && plan.timeLimitSeconds == nil && plan.baseTokens == nil && plan.tune == nil)
+      #expect(
+        plan.seed == 17 && plan.methods.isEmpty && plan.compare.isEmpty && plan.mainVariantName == "naive")
       let training = plan.stages[0].training
       #expect(training.sequenceLength == 512 && training.samplePacking && !training.trainOnInputs)
       #expect(training.excessLength == nil && training.microBatchSize == 4)
@@ -124,11 +139,13 @@ import Testing
       #expect(training.adamBeta1 == 0.9 && training.adamBeta2 == 0.999 && training.adamEpsilon == 1e-8)
       #expect(training.earlyStoppingPatience == 0 && training.lossWatchdogThreshold == 5)
       #expect(plan.evaluate.at == [.base, .stageEnd] && plan.evaluate.evalSteps == 200)
-      #expect(plan.evaluate.watchItems == 64 && plan.evaluate.confidence == 0.95 && plan.evaluate.bootstrap == 2000)
+      #expect(
+        plan.evaluate.watchItems == 64 && plan.evaluate.confidence == 0.95 && plan.evaluate.bootstrap == 2000)
       #expect(plan.dataChecks.exactDuplicates == .drop && plan.dataChecks.probeOverlap.action == .error)
       #expect(plan.checkpoint.saveSteps == 200 && plan.checkpoint.saveTotalLimit == 3)
       let ewc = try #require(MethodPlan("ewc"))
-      #expect(ewc.double("lambda") == 10 && ewc.string("variant") == "online" && ewc.string("form") == "proximal")
+      #expect(
+        ewc.double("lambda") == 10 && ewc.string("variant") == "online" && ewc.string("form") == "proximal")
       #expect(ewc.int("fisher.examples") == 512 && ewc.string("fisher.labels") == "sampled")
       let replay = try #require(MethodPlan("replay"))
       #expect(replay.double("ratio") == 0.1)
@@ -142,16 +159,19 @@ import Testing
         try read(minimal.replacing("models/base\n", with: text + "\n"), in: directory).plan.baseModel
       }
       let llama = try model(
-        "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, tokenizer: models/tokenizer }")
+        "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, tokenizer: models/tokenizer }"
+      )
       guard case .new(.llama(let sizes)) = llama else {
         recordFailure("no llama")
         return
       }
-      #expect(sizes.intermediateSize == 192 && sizes.keyValueHeads == 2 && sizes.maxPositionEmbeddings == 2048)
+      #expect(
+        sizes.intermediateSize == 192 && sizes.keyValueHeads == 2 && sizes.maxPositionEmbeddings == 2048)
       #expect(sizes.ropeTheta == 10_000 && sizes.normEpsilon == 1e-5 && !sizes.tieWordEmbeddings)
       #expect(sizes.vocabularySize == nil && sizes.tokenizer == directory + "/models/tokenizer")
       let gpt2 = try model(
-        "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 100, max_position_embeddings: 64, layer_norm_epsilon: 1e-6, tie_word_embeddings: false, vocab_size: 300, tokenizer: models/tokenizer/tokenizer.json }")
+        "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 100, max_position_embeddings: 64, layer_norm_epsilon: 1e-6, tie_word_embeddings: false, vocab_size: 300, tokenizer: models/tokenizer/tokenizer.json }"
+      )
       guard case .new(.gpt2(let other)) = gpt2 else {
         recordFailure("no gpt2")
         return
@@ -163,7 +183,8 @@ import Testing
         recordFailure("no mlp")
         return
       }
-      #expect(classifier.hiddenSizes == [400, 400] && classifier.heads == .domain && classifier.inputSize == 784)
+      #expect(
+        classifier.hiddenSizes == [400, 400] && classifier.heads == .domain && classifier.inputSize == 784)
     }
   }
 

@@ -32,7 +32,10 @@ import Testing
   }
 
   @Test func depth() throws {
-    for text in [String(repeating: "[", count: 5000), String(repeating: "- ", count: 5000), String(repeating: "{a: ", count: 100_000)] {
+    for text in [
+      String(repeating: "[", count: 5000), String(repeating: "- ", count: 5000),
+      String(repeating: "{a: ", count: 100_000),
+    ] {
       #expect(try exit(text).0 == 78)
     }
     let deep = "a: " + String(repeating: "[", count: 40) + String(repeating: "]", count: 40)
@@ -87,7 +90,8 @@ import Testing
       return Int((state >> 33) % UInt64(bound))
     }
     let alphabet = Array("[]{}:,-?&*!|>'\"%@`#\n\t \\~<0123abc_.\u{85}é".utf8)
-    let context = PathContext(directory: "/nowhere", workingDirectory: "/nowhere", environment: [:], checksFiles: false)
+    let context = PathContext(
+      directory: "/nowhere", workingDirectory: "/nowhere", environment: [:], checksFiles: false)
     for _ in 0..<400 {
       var bytes = Array(full.utf8)
       for _ in 0...next(6) {

@@ -8,10 +8,14 @@ import Testing
   @Test func everyWayOfAddressing() throws {
     try withWorkspace { directory in
       let overrides = [
-        "training.learning_rate=1e-3", "stages.medical.training.num_epochs=5", "stages.1.training.max_tokens=1_000",
-        "stages.legal.two.training.micro_batch_size=2", "methods.ewc.lambda=7", "methods.ewc.fisher.examples=9",
-        "compare.plain.ewc.lambda=3", "compare.l2sp.l2sp.anchor=previous", "probes.general.limit=4", "seed=99",
-        "compare.extra=[{replay: {ratio: 50%}}]", "evaluate.at=[base]", "base_data.0.weight=3", "time_limit=30s",
+        "training.learning_rate=1e-3", "stages.medical.training.num_epochs=5",
+        "stages.1.training.max_tokens=1_000",
+        "stages.legal.two.training.micro_batch_size=2", "methods.ewc.lambda=7",
+        "methods.ewc.fisher.examples=9",
+        "compare.plain.ewc.lambda=3", "compare.l2sp.l2sp.anchor=previous", "probes.general.limit=4",
+        "seed=99",
+        "compare.extra=[{replay: {ratio: 50%}}]", "evaluate.at=[base]", "base_data.0.weight=3",
+        "time_limit=30s",
       ]
       let plan = try read(full, in: directory, overrides).plan
       #expect(plan.overrides == overrides)
@@ -54,14 +58,25 @@ import Testing
     var description: String { argument }
   }
   static let wrong: [Wrong] = [
-    Wrong(argument: "training.leraning_rate=1", column: 10, message: "unknown key 'leraning_rate' in training", hint: "did you mean 'learning_rate'?"),
-    Wrong(argument: "trainin.learning_rate=1", column: 1, message: "unknown key 'trainin'", hint: "did you mean 'training'?"),
-    Wrong(argument: "stages.medcal.training.num_epochs=2", column: 8, message: "stages has no entry 'medcal'", hint: "did you mean 'medical'?"),
+    Wrong(
+      argument: "training.leraning_rate=1", column: 10, message: "unknown key 'leraning_rate' in training",
+      hint: "did you mean 'learning_rate'?"),
+    Wrong(
+      argument: "trainin.learning_rate=1", column: 1, message: "unknown key 'trainin'",
+      hint: "did you mean 'training'?"),
+    Wrong(
+      argument: "stages.medcal.training.num_epochs=2", column: 8, message: "stages has no entry 'medcal'",
+      hint: "did you mean 'medical'?"),
     Wrong(argument: "stages.7.training.num_epochs=2", column: 8, message: "stages has no entry '7'"),
-    Wrong(argument: "methods.ewx.lambda=2", column: 9, message: "methods has no entry 'ewx'", hint: "did you mean 'ewc'?"),
-    Wrong(argument: "methods.ewc.lamda=2", column: 13, message: "unknown key 'lamda' in ewc", hint: "did you mean 'lambda'?"),
+    Wrong(
+      argument: "methods.ewx.lambda=2", column: 9, message: "methods has no entry 'ewx'",
+      hint: "did you mean 'ewc'?"),
+    Wrong(
+      argument: "methods.ewc.lamda=2", column: 13, message: "unknown key 'lamda' in ewc",
+      hint: "did you mean 'lambda'?"),
     Wrong(argument: "methods.ewc.lambda=-2", column: 20, message: "-2 is out of range"),
-    Wrong(argument: "training.learning_rate=fast", column: 24, message: "expected a number above 0, found 'fast'"),
+    Wrong(
+      argument: "training.learning_rate=fast", column: 24, message: "expected a number above 0, found 'fast'"),
     Wrong(argument: "training.learning_rate", column: 1, message: "is no override", hint: "key=value"),
     Wrong(argument: "=1", column: 1, message: "is no override"),
     Wrong(argument: "training.learning_rate=", column: 1, message: "is given no value"),

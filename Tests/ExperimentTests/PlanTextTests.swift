@@ -16,7 +16,10 @@ import Testing
       var texts = models.map { minimal.replacing("models/base", with: $0) }
       texts.append(full)
       texts.append(minimal.replacing("num_epochs: 1", with: "optimizer: sgd"))
-      texts.append(minimal + "time_limit: 1.5s\nprobes: [ { name: \"yes\", path: data/general/test.txt, prompt: \"a\\u0085: é\\t'\\\"\\\\ # x\" } ]\n")
+      texts.append(
+        minimal
+          + "time_limit: 1.5s\nprobes: [ { name: \"yes\", path: data/general/test.txt, prompt: \"a\\u0085: é\\t'\\\"\\\\ # x\" } ]\n"
+      )
       for text in texts {
         let plan = try read(text, in: directory, ["seed=3"]).plan
         let yaml = plan.yaml(notes: ["retain 0.1.0", "two\nlines"])
@@ -32,7 +35,9 @@ import Testing
     try withWorkspace { directory in
       let odd = directory + "/a[b] ${x} *"
       try FileManager.default.createDirectory(atPath: odd, withIntermediateDirectories: true)
-      for name in ["q*.jsonl", "z y'\".jsonl"] { try Data().write(to: URL(fileURLWithPath: odd + "/" + name)) }
+      for name in ["q*.jsonl", "z y'\".jsonl"] {
+        try Data().write(to: URL(fileURLWithPath: odd + "/" + name))
+      }
       let text = minimal.replacing("models/base", with: "\(directory)/models/base")
         .replacing("path: data/medical/train.jsonl", with: "path: \"*.jsonl\"")
       let plan = try read(text, in: odd).plan
@@ -66,10 +71,12 @@ import Testing
     "stages.medical.training.early_stopping_patience": "0",
     "stages.digits.training": "{ optimizer: sgd }",
     "methods.ewc.lambda": "1", "methods.ewc.variant": "online", "methods.ewc.decay": "0.5",
-    "methods.ewc.form": "proximal", "methods.ewc.fisher.labels": "expected", "methods.ewc.fisher.unit": "sequence",
+    "methods.ewc.form": "proximal", "methods.ewc.fisher.labels": "expected",
+    "methods.ewc.fisher.unit": "sequence",
     "methods.ewc.fisher.examples": "5", "methods.ewc.fisher.samples": "5", "methods.replay.ratio": "0",
     "methods.replay.budget_tokens": "5", "methods.replay.selection": "reservoir",
-    "compare.l2sp.l2sp.lambda": "5", "compare.l2sp.l2sp.form": "proximal", "compare.l2sp.l2sp.anchor": "previous",
+    "compare.l2sp.l2sp.lambda": "5", "compare.l2sp.l2sp.form": "proximal",
+    "compare.l2sp.l2sp.anchor": "previous",
     "compare.naive": "[replay]", "methods": "[]",
     "stages.digits.name": "numbers", "stages.medical.datasets.0.path": "data/legal/a.jsonl",
     "stages.medical.datasets.0.type": "text", "stages.medical.datasets.0.weight": "1",
@@ -78,36 +85,45 @@ import Testing
     "stages.digits.datasets.0.permute_seed": "1", "stages.medical.val": "data/medical/test.jsonl",
     "stages.legal.two.val_set_size": "0.5", "stages.legal.two.methods": "[replay]",
     "probes.general.name": "other", "probes.general.path": "data/general/test.jsonl",
-    "probes.general.metrics": "[bits_per_byte]", "probes.general.documents": "line", "probes.general.limit": "1",
-    "probes.general.home": "medical", "probes.blimp.type": "multiple_choice", "probes.casehold.num_fewshot": "1",
+    "probes.general.metrics": "[bits_per_byte]", "probes.general.documents": "line",
+    "probes.general.limit": "1",
+    "probes.general.home": "medical", "probes.blimp.type": "multiple_choice",
+    "probes.casehold.num_fewshot": "1",
     "probes.casehold.fewshot_path": "data/probes/blimp.jsonl", "probes.casehold.prompt": "x",
     "probes.digits.images": "data/mnist/labels", "probes.digits.labels": "data/mnist/images",
     "probes.digits.classes": "[1]", "probes.digits.permute_seed": "1",
-    "evaluate.at": "[base]", "evaluate.eval_steps": "1", "evaluate.watch_items": "1", "evaluate.confidence": "0.5",
+    "evaluate.at": "[base]", "evaluate.eval_steps": "1", "evaluate.watch_items": "1",
+    "evaluate.confidence": "0.5",
     "evaluate.bootstrap": "1", "evaluate.window": "9", "data_checks.exact_duplicates": "off",
     "data_checks.probe_overlap.ngram": "1", "data_checks.probe_overlap.document_share": "1",
     "data_checks.probe_overlap.max_documents": "1", "data_checks.probe_overlap.action": "off",
     "checkpoint.save_steps": "0", "checkpoint.save_total_limit": "1", "logging.logging_steps": "1",
-    "tune.stage": "medical", "tune.search": "{ seed: { values: [1] } }", "tune.sampler": "grid", "tune.trials": "1",
+    "tune.stage": "medical", "tune.search": "{ seed: { values: [1] } }", "tune.sampler": "grid",
+    "tune.trials": "1",
     "tune.pick": "knee",
   ]
   /// Keys with one accepted value, and the value that is refused with `not yet supported` or otherwise.
   static let fixed: [String: String] = [
-    "schema": "2", "training.precision": "bf16", "training.adapter": "lora", "training.gradient_checkpointing": "true",
+    "schema": "2", "training.precision": "bf16", "training.adapter": "lora",
+    "training.gradient_checkpointing": "true",
     "methods.ewc.fisher.structure": "kronecker", "data_checks.near_duplicates": "warn",
     "logging.report_to": "[tensorboard]", "gates": "[{probe: general}]", "samples": "[x]", "seeds": "[1]",
   ]
   /// Keys of a new model with two values each.
   static let modelChanges: [String: [(String, String)]] = [
-    "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }": [
-      ("architecture", "gpt2"), ("hidden_size", "32"), ("intermediate_size", "5"), ("num_hidden_layers", "1"),
-      ("num_attention_heads", "2"), ("num_key_value_heads", "1"), ("max_position_embeddings", "8"), ("rope_theta", "5"),
-      ("rms_norm_eps", "1"), ("tie_word_embeddings", "true"), ("vocab_size", "5"),
-      ("tokenizer", "models/tokenizer/tokenizer.json"),
-    ],
-    "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }": [
-      ("layer_norm_epsilon", "1")
-    ],
+    "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }":
+      [
+        ("architecture", "gpt2"), ("hidden_size", "32"), ("intermediate_size", "5"),
+        ("num_hidden_layers", "1"),
+        ("num_attention_heads", "2"), ("num_key_value_heads", "1"), ("max_position_embeddings", "8"),
+        ("rope_theta", "5"),
+        ("rms_norm_eps", "1"), ("tie_word_embeddings", "true"), ("vocab_size", "5"),
+        ("tokenizer", "models/tokenizer/tokenizer.json"),
+      ],
+    "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }":
+      [
+        ("layer_norm_epsilon", "1")
+      ],
     "{ architecture: mlp, hidden_sizes: [4], heads: task }": [
       ("hidden_sizes", "[5]"), ("heads", "class"), ("input_size", "5"),
     ],
@@ -146,7 +162,9 @@ import Testing
 
   @Test func everyKeyOfTheManualIsTestedAndEveryTestedKeyExplained() {
     var tested = Set(PlanTextTests.changes.keys).union(PlanTextTests.fixed.keys)
-    for changes in PlanTextTests.modelChanges.values { tested.formUnion(changes.map { "base_model.\($0.0)" }) }
+    for changes in PlanTextTests.modelChanges.values {
+      tested.formUnion(changes.map { "base_model.\($0.0)" })
+    }
     for key in tested { #expect(Manual.explain(key) != nil, "\(key) is not explained") }
     let lastParts = Set(tested.flatMap { $0.split(separator: ".") }.map(String.init))
     for key in Manual.keys {
@@ -167,13 +185,15 @@ import Testing
       ]
       #expect(plan.resumeCompatibilityDifferences(try read(full, in: directory, allowed).plan) == [])
       let other = try read(
-        full, in: directory, ["training.learning_rate=1e-3", "methods.ewc.lambda=3", "evaluate.window=64"]).plan
+        full, in: directory, ["training.learning_rate=1e-3", "methods.ewc.lambda=3", "evaluate.window=64"]
+      ).plan
       let differences = other.resumeCompatibilityDifferences(plan)
       #expect(differences.contains("training.learning_rate: 0.0001 became 0.001"))
       #expect(differences.contains("methods.ewc.lambda: posterior became 3.0"))
       #expect(differences.contains("stages.medical.training.learning_rate: 0.0001 became 0.001"))
       #expect(differences.contains("evaluate.window: 128 became 64"))
-      let shorter = try read(full.replacing("  threads: 2\n", with: ""), in: directory, ["methods=[replay]"]).plan
+      let shorter = try read(full.replacing("  threads: 2\n", with: ""), in: directory, ["methods=[replay]"])
+        .plan
       #expect(shorter.resumeCompatibilityDifferences(plan).contains { $0.hasPrefix("methods:") })
       #expect(plan.resumeCompatibilityDifferences(shorter).contains("methods.ewc.decay: absent became 0.9"))
     }
@@ -184,7 +204,8 @@ import Testing
       let text = ExperimentFile.template(name: "my clinic")
       let file = try read(text, in: directory)
       #expect(file.plan.name == "my-clinic" && file.warnings.isEmpty)
-      #expect(file.plan.stages.map(\.name) == ["medical", "legal"] && file.plan.mainVariantName == "ewc-replay")
+      #expect(
+        file.plan.stages.map(\.name) == ["medical", "legal"] && file.plan.mainVariantName == "ewc-replay")
       #expect(try read(ExperimentFile.template(name: ""), in: directory).plan.name == "my-experiment")
       #expect(!text.split(separator: "\n").contains { $0.count > 110 })
     }
@@ -206,7 +227,9 @@ import Testing
         #expect(plan == wanted)
       }
       // Comments stay.
-      #expect(try read(ExperimentFile.template(), in: directory).settingOverride("seed", "4").contains("# What guards the past"))
+      #expect(
+        try read(ExperimentFile.template(), in: directory).settingOverride("seed", "4").contains(
+          "# What guards the past"))
     }
   }
 
@@ -225,13 +248,17 @@ import Testing
 
   @Test func theManualAnswers() throws {
     let ewc = try #require(Manual.explain("ewc"))
-    #expect(ewc.contains("λ = 2 · theirs") && ewc.contains("λ = N · theirs") && ewc.contains("methods.ewc.fisher.labels"))
+    #expect(
+      ewc.contains("λ = 2 · theirs") && ewc.contains("λ = N · theirs")
+        && ewc.contains("methods.ewc.fisher.labels"))
     #expect(Manual.explain("learning_rate") == Manual.explain("training.learning_rate"))
     #expect(Manual.explain("stages.medical.training.num_epochs") == Manual.explain("training.num_epochs"))
     #expect(Manual.explain("compare.x.ewc.lambda") == Manual.explain("methods.ewc.lambda"))
     #expect(Manual.explain("stages.medical.datasets.0.path") == Manual.explain("stages.datasets.path"))
     #expect(Manual.explain("78")?.contains("Bad configuration") == true && Manual.explain("exit 75") != nil)
-    for code in [0, 1, 2, 64, 65, 66, 69, 71, 73, 74, 75, 77, 78, 80, 130] { #expect(Manual.explain("\(code)") != nil) }
+    for code in [0, 1, 2, 64, 65, 66, 69, 71, 73, 74, 75, 77, 78, 80, 130] {
+      #expect(Manual.explain("\(code)") != nil)
+    }
     #expect(Manual.explain("exit-codes")?.split(separator: "\n").count == 15)
     #expect(Manual.explain("nonsense") == nil && Manual.explain("") == nil)
     #expect(Manual.suggestion(for: "leraning_rate") == "training.learning_rate")

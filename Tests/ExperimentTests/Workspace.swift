@@ -15,7 +15,8 @@ func withWorkspace<Result>(_ body: (String) throws -> Result) throws -> Result {
   try withTemporaryDirectory { directory in
     for path in inputs {
       let url = URL(fileURLWithPath: directory + "/" + path)
-      try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try FileManager.default.createDirectory(
+        at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
       try Data().write(to: url)
     }
     return try body(directory)
@@ -33,7 +34,9 @@ func read(
 }
 
 /// The issues of a text that must not be readable.
-func issues(_ text: String, in directory: String, _ overrides: [String] = []) -> (issues: [Issue], exitCode: Int32) {
+func issues(_ text: String, in directory: String, _ overrides: [String] = []) -> (
+  issues: [Issue], exitCode: Int32
+) {
   do {
     _ = try read(text, in: directory, overrides)
     return ([], 0)
