@@ -33,7 +33,7 @@ final class Collector {
     _ message: String, at place: Place, hint: String? = nil, kind: Issue.Kind = .configuration,
     severity: Issue.Severity = .error
   ) {
-    guard issues.count < Collector.limit else { return }
+    guard !isFull else { return }
     let named: String
     let line: Int
     let source: String?
@@ -53,6 +53,8 @@ final class Collector {
     if !issues.contains(issue) { issues.append(issue) }
   }
 
+  /// True from the point on where further mistakes would not be read.
+  var isFull: Bool { issues.count >= Collector.limit }
   private var inOrder: [Issue] {
     issues.enumerated().sorted {
       let (a, b) = ($0.element, $1.element)

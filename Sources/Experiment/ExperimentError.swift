@@ -41,7 +41,8 @@ extension Issue {
     let excerpt = Excerpt(of: sourceLine, column: column, length: length)
     let blank = margin + String(repeating: " ", count: gutter.count)
     let underline = "\(blank) | \(excerpt.indent)\(excerpt.underline)"
-    return "\(head)\n\(margin)\(gutter) | \(excerpt.text)\n" + (hint.map { "\(underline) \($0)" } ?? underline)
+    return "\(head)\n\(margin)\(gutter) | \(excerpt.text)\n"
+      + (hint.map { "\(underline) \($0)" } ?? underline)
   }
 }
 
@@ -84,7 +85,8 @@ public struct ExperimentError: Error, Sendable, Equatable, CustomStringConvertib
 
   /// 78 if any mistake is in the experiment, else 69, else 66, else 65.
   public var exitCode: Int32 {
-    for kind in [Issue.Kind.configuration, .unsupported, .missingInput] where issues.contains(where: { $0.kind == kind }) {
+    for kind in [Issue.Kind.configuration, .unsupported, .missingInput]
+    where issues.contains(where: { $0.kind == kind }) {
       return Int32(kind.rawValue)
     }
     return Int32(Issue.Kind.badData.rawValue)

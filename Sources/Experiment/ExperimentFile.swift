@@ -41,7 +41,8 @@ public struct ExperimentFile: Sendable {
   ) throws(ExperimentError) -> ExperimentFile {
     let source = try SourceText.decode(ArraySlice(text.utf8), path: name)
     return try parse(
-      source, named: name, file: Paths.absolute(name, from: context.directory), overrides: overrides, context: context)
+      source, named: name, file: Paths.absolute(name, from: context.directory), overrides: overrides,
+      context: context)
   }
 
   private static func parse(
@@ -55,14 +56,17 @@ public struct ExperimentFile: Sendable {
       plan = PlanReader(collector: collector, paths: paths, file: file, arguments: overrides).plan(tree)
     }
     guard let plan, !collector.hasErrors else { throw ExperimentError(issues: collector.errors) }
-    return ExperimentFile(plan: plan, warnings: collector.warnings, text: source.text, name: name, overrides: overrides,
+    return ExperimentFile(
+      plan: plan, warnings: collector.warnings, text: source.text, name: name, overrides: overrides,
       context: context)
   }
 }
 
 extension ExperimentPlan {
   /// The plan of `ExperimentFile.read`.
-  public static func load(_ path: String, overrides: [String] = [], checkingFiles: Bool = true) throws(ExperimentError) -> ExperimentPlan {
+  public static func load(_ path: String, overrides: [String] = [], checkingFiles: Bool = true)
+    throws(ExperimentError) -> ExperimentPlan
+  {
     try ExperimentFile.read(path, overrides: overrides, checkingFiles: checkingFiles).plan
   }
 }

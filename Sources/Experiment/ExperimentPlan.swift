@@ -78,7 +78,10 @@ public struct StagePlan: Sendable, Equatable {
 
 /// When and how probes are asked.
 public struct EvaluatePlan: Sendable, Equatable {
-  public enum Moment: String, Sendable { case base, stageEnd = "stage_end" }
+  public enum Moment: String, Sendable {
+    case base
+    case stageEnd = "stage_end"
+  }
   public var at: [Moment] = [.base, .stageEnd]
   /// Steps between checks inside a stage; 0: none.
   public var evalSteps = 200

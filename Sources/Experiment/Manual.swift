@@ -12,7 +12,9 @@ public enum Manual {
     if same(key, "exit-codes") {
       return exitCodes.map { "\($0.code)  \($0.text)" }.joined(separator: "\n")
     }
-    if let code = exitCodes.first(where: { same(String($0.code), key) }) { return "exit \(code.code): \(code.text)" }
+    if let code = exitCodes.first(where: { same(String($0.code), key) }) {
+      return "exit \(code.code): \(code.text)"
+    }
     if let method = MethodSchema.named(key) { return explain(method) }
     let general = generalized(key)
     if let entry = all.first(where: { same($0.key, general) }) { return paragraph(entry) }
@@ -35,26 +37,36 @@ public enum Manual {
 
   private static let all = fileEntries + methodEntries
 
-  private static func paragraph(_ entry: (key: String, text: String)) -> String { "\(entry.key)\n  \(entry.text)" }
+  private static func paragraph(_ entry: (key: String, text: String)) -> String {
+    "\(entry.key)\n  \(entry.text)"
+  }
   private static func last(_ key: String) -> String { key.split(separator: ".").last.map(String.init) ?? key }
 
   /// Drops the names and numbers of entries: what is true of one stage is true of all.
   private static func generalized(_ key: String) -> String {
     var parts = key.split(separator: ".").map(String.init)
-    func isKnown() -> Bool { keys.contains { same($0, parts.joined(separator: ".")) } }
-    guard parts.count > 2, !isKnown() else { return key }
-    switch parts[0] {
-    case "stages":
-      parts.remove(at: 1)
-      if parts[1] == "training" || parts[1] == "methods", parts.count > 2 { parts.removeFirst() }
-      if parts.count > 2, parts[1] == "val" { parts[1] = "datasets" }
-      if parts.count > 3, parts[1] == "datasets" { parts.remove(at: 2) }
-    case "probes": parts.remove(at: 1)
-    case "base_data": parts.replaceSubrange(0..<2, with: ["stages", "datasets"])
-    case "compare": parts.replaceSubrange(0..<2, with: ["methods"])
-    default: break
+    guard let first = parts.first, ["stages", "probes", "base_data", "compare"].contains(first) else {
+      return key
     }
-    return parts.joined(separator: ".")
+    func known(_ parts: [String]) -> String? {
+      let key = parts.joined(separator: ".")
+      return keys.contains { same($0, key) } ? key : nil
+    }
+    if let key = known(parts) { return key }
+    // Names may have dots, so parts are dropped until the rest is a key.
+    while parts.count > 1 {
+      parts.remove(at: 1)
+      let rest = Array(parts.dropFirst())
+      let readings: [[String]] =
+        switch first {
+        case "base_data": [["stages", "datasets"] + rest, [first]]
+        case "compare": [rest.isEmpty ? [first] : ["methods"] + rest]
+        default:
+          [parts, rest, [first, "datasets"] + rest.dropFirst(2), [first, "datasets"] + rest.dropFirst()]
+        }
+      if let key = readings.lazy.compactMap(known).first { return key }
+    }
+    return first
   }
 
   private static let methodEntries: [(key: String, text: String)] = MethodSchema.all.flatMap { method in
@@ -69,14 +81,16 @@ public enum Manual {
     case .number(let minimum, let open, let words):
       allowed = (["a number \(open ? "above" : "from") \(short(minimum))"] + words).joined(separator: " or ")
     case .share(let maximum, let open): allowed = "a share from 0 to \(open ? "below " : "")\(short(maximum))"
-    case .integer(let range, let words): allowed = (["an integer from \(range.lowerBound)"] + words).joined(separator: " or ")
+    case .integer(let range, let words):
+      allowed = (["an integer from \(range.lowerBound)"] + words).joined(separator: " or ")
     case .word(let words, _): allowed = words.joined(separator: " | ")
     }
-    let standard = switch option.defaultValue {
-    case .number(let value): short(value)
-    case .integer(let value): "\(value)"
-    case .word(let word): word
-    }
+    let standard =
+      switch option.defaultValue {
+      case .number(let value): short(value)
+      case .integer(let value): "\(value)"
+      case .word(let word): word
+      }
     return "Values: \(allowed). Default: \(standard)."
   }
 

@@ -13,9 +13,21 @@ extension Manual {
     (71, "Not enough memory or another resource; the message says how much was needed."),
     (73, "The output cannot be created."),
     (74, "Input or output failed while running."),
-    (75, "Stopped and resumable (SIGINT, SIGTERM, SIGUSR1, time limit), or another run holds the directory. Run the same command again to continue."),
+    (
+      75,
+      """
+      Stopped and resumable (SIGINT, SIGTERM, SIGUSR1, time limit), or another run holds the \
+      directory. Run the same command again to continue.
+      """
+    ),
     (77, "No permission."),
-    (78, "Bad configuration: a mistake in the experiment file or an override. All mistakes are listed with their places."),
+    (
+      78,
+      """
+      Bad configuration: a mistake in the experiment file or an override. All mistakes are listed with \
+      their places.
+      """
+    ),
     (80, "Training diverged beyond what rolling back can repair. Lower the learning rate."),
     (130, "Second Ctrl-C: stopped at once; the last checkpoint is intact."),
   ]
@@ -25,7 +37,7 @@ extension Manual {
       squared gradient of the summed log-likelihood, divided by the scored tokens); the penalty is ½ λ Σ F (θ − θ*)².
       λ = N_old / N_new in tokens is then the Laplace posterior, whatever the batch or the sequence length.
       From another tool's strength to this λ, with everything else equal:
-        penalty without the ½ (Avalanche, Mammoth)        double it: λ = 2 · theirs
+        penalty without the ½ (Avalanche, Mammoth)          double it: λ = 2 · theirs
         F summed over N examples instead of averaged        λ = N · theirs
         F a mean over sequences of T scored tokens          λ = T · theirs
         loss summed over the B tokens of a batch            λ = theirs / B
@@ -37,88 +49,284 @@ extension Manual {
 
   static let fileEntries: [(key: String, text: String)] = [
     ("schema", "The version of the file's format. Only 1 exists. Default: 1."),
-    ("plan", "Written by retain into plan.yaml: the experiment file the plan came from (file) and the command line's overrides. It changes nothing in a run."),
+    (
+      "plan",
+      """
+      Written by retain into plan.yaml: the experiment file the plan came from (file) and the command \
+      line's overrides. It changes nothing in a run.
+      """
+    ),
     ("plan.file", "The experiment file that a plan.yaml was made from."),
     ("plan.overrides", "The key=value arguments that a plan.yaml already contains."),
     ("name", "The experiment's name: 1 to 64 of A-Z a-z 0-9 . _ -. It names the default output folder."),
-    ("base_model", "What training starts from: a Hugging Face folder, a Retain checkpoint (.h5), or a mapping that describes a new model."),
+    (
+      "base_model",
+      """
+      What training starts from: a Hugging Face folder, a Retain checkpoint (.h5), or a mapping that \
+      describes a new model.
+      """
+    ),
     ("base_model.architecture", "The kind of a new model: llama, gpt2 or mlp (a classifier)."),
     ("base_model.hidden_size", "The width of a new llama or gpt2; num_attention_heads must divide it."),
-    ("base_model.intermediate_size", "The width of the feed-forward layer. Default: 8/3 of hidden_size rounded up to a multiple of 32 for llama, 4 times for gpt2."),
+    (
+      "base_model.intermediate_size",
+      """
+      The width of the feed-forward layer. Default: 8/3 of hidden_size rounded up to a multiple of 32 \
+      for llama, 4 times for gpt2.
+      """
+    ),
     ("base_model.num_hidden_layers", "How many layers a new llama or gpt2 has."),
     ("base_model.num_attention_heads", "How many attention heads a layer has."),
-    ("base_model.num_key_value_heads", "Llama: heads of keys and values, a divisor of num_attention_heads. Default: the same number."),
-    ("base_model.max_position_embeddings", "The longest context in tokens. Default: 2048 for llama, 1024 for gpt2."),
+    (
+      "base_model.num_key_value_heads",
+      """
+      Llama: heads of keys and values, a divisor of num_attention_heads. Default: the same number.
+      """
+    ),
+    (
+      "base_model.max_position_embeddings",
+      """
+      The longest context in tokens. Default: 2048 for llama, 1024 for gpt2.
+      """
+    ),
     ("base_model.rope_theta", "Llama: the base of the rotary frequencies. Default: 10000."),
     ("base_model.rms_norm_eps", "Llama: what keeps the normalisation from dividing by zero. Default: 1e-5."),
-    ("base_model.layer_norm_epsilon", "GPT-2: what keeps the normalisation from dividing by zero. Default: 1e-5."),
-    ("base_model.tie_word_embeddings", "Whether input and output embeddings are one matrix. Default: false for llama, true for gpt2."),
-    ("base_model.vocab_size", "The number of token ids; more than the tokenizer has leaves unused rows. Default: the tokenizer's."),
+    (
+      "base_model.layer_norm_epsilon",
+      """
+      GPT-2: what keeps the normalisation from dividing by zero. Default: 1e-5.
+      """
+    ),
+    (
+      "base_model.tie_word_embeddings",
+      """
+      Whether input and output embeddings are one matrix. Default: false for llama, true for gpt2.
+      """
+    ),
+    (
+      "base_model.vocab_size",
+      """
+      The number of token ids; more than the tokenizer has leaves unused rows. Default: the \
+      tokenizer's.
+      """
+    ),
     ("base_model.tokenizer", "The folder with tokenizer.json, or the file, for a new llama or gpt2."),
     ("base_model.hidden_sizes", "mlp: the widths of the hidden layers, for example [400, 400]."),
-    ("base_model.heads", "mlp: task gives every stage its own softmax, domain shares one over the classes within a stage, class has one over all classes."),
+    (
+      "base_model.heads",
+      """
+      mlp: task gives every stage its own softmax, domain shares one over the classes within a stage, \
+      class has one over all classes.
+      """
+    ),
     ("base_model.input_size", "mlp: numbers per input. Default: from the data."),
-    ("base_data", "Datasets of what the base model knows and must keep; never trained on as a stage. They feed the Fisher of the base and the first replay. Without them the Fisher uses sequences sampled from the model and replay starts empty."),
+    (
+      "base_data",
+      """
+      Datasets of what the base model knows and must keep; never trained on as a stage. They feed the \
+      Fisher of the base and the first replay. Without them the Fisher uses sequences sampled from the \
+      model and replay starts empty.
+      """
+    ),
     ("base_tokens", "How many tokens of text the base model stands for; used by lambda: posterior only."),
     ("output_dir", "The run directory. Default: runs/NAME beside the experiment file."),
     ("threads", "How many threads compute. Results do not depend on it. Default: all cores."),
-    ("time_limit", "After this time (8h, 90m, 30s, 1h30m) the run saves and exits 75; run it again to continue. Default: none."),
+    (
+      "time_limit",
+      """
+      After this time (8h, 90m, 30s, 1h30m) the run saves and exits 75; run it again to continue. \
+      Default: none.
+      """
+    ),
     ("seed", "The seed of every random choice. Default: 17."),
     ("seeds", "Several seeds in one run: not yet supported."),
     ("training", "Defaults of all stages; a stage may override any key under its own training."),
-    ("training.sequence_len", "Tokens in a training row. Scoring uses the model's context instead. Default: 512."),
-    ("training.sample_packing", "Whether short documents share a row; packed documents never see each other. Default: true."),
-    ("training.train_on_inputs", "Whether prompts carry loss too; false trains on completions only. Default: false."),
-    ("training.excess_length_strategy", "What happens to documents longer than a row: split, truncate, drop or raise. Default: split for text, truncate for pairs (counted and said)."),
+    (
+      "training.sequence_len",
+      """
+      Tokens in a training row. Scoring uses the model's context instead. Default: 512.
+      """
+    ),
+    (
+      "training.sample_packing",
+      """
+      Whether short documents share a row; packed documents never see each other. Default: true.
+      """
+    ),
+    (
+      "training.train_on_inputs",
+      """
+      Whether prompts carry loss too; false trains on completions only. Default: false.
+      """
+    ),
+    (
+      "training.excess_length_strategy",
+      """
+      What happens to documents longer than a row: split, truncate, drop or raise. Default: split for \
+      text, truncate for pairs (counted and said).
+      """
+    ),
     ("training.micro_batch_size", "Stage rows in one forward pass; replayed rows come on top. Default: 4."),
-    ("training.gradient_accumulation_steps", "Micro batches in one step, weighted by tokens, equal to the one big batch. Default: 1."),
-    ("training.num_epochs", "How often a stage passes over its rows. Exactly one of num_epochs, max_steps and max_tokens holds; a stage's choice replaces the default's. Default: 1."),
+    (
+      "training.gradient_accumulation_steps",
+      """
+      Micro batches in one step, weighted by tokens, equal to the one big batch. Default: 1.
+      """
+    ),
+    (
+      "training.num_epochs",
+      """
+      How often a stage passes over its rows. Exactly one of num_epochs, max_steps and max_tokens \
+      holds; a stage's choice replaces the default's. Default: 1.
+      """
+    ),
     ("training.max_steps", "How many optimizer steps a stage takes, instead of num_epochs."),
-    ("training.max_tokens", "After how many stage tokens a stage ends, instead of num_epochs; replayed tokens do not count."),
+    (
+      "training.max_tokens",
+      """
+      After how many stage tokens a stage ends, instead of num_epochs; replayed tokens do not count.
+      """
+    ),
     ("training.optimizer", "adamw or sgd. Default: adamw."),
     ("training.learning_rate", "The highest learning rate of the stage. Default: 2e-5."),
-    ("training.lr_scheduler", "cosine, linear, constant or wsd (warm up, stay, decay); restarts at each stage. Default: cosine."),
-    ("training.warmup_ratio", "The share of a stage's steps in which the learning rate rises. Default: 0.03."),
+    (
+      "training.lr_scheduler",
+      """
+      cosine, linear, constant or wsd (warm up, stay, decay); restarts at each stage. Default: cosine.
+      """
+    ),
+    (
+      "training.warmup_ratio",
+      """
+      The share of a stage's steps in which the learning rate rises. Default: 0.03.
+      """
+    ),
     ("training.min_lr_ratio", "The last learning rate as a share of the highest. Default: 0.1."),
     ("training.weight_decay", "Decoupled decay towards zero. Default: 0.01."),
-    ("training.max_grad_norm", "The task gradient is scaled down to this norm; penalties are applied after it. 0 is off. Default: 1.0."),
+    (
+      "training.max_grad_norm",
+      """
+      The task gradient is scaled down to this norm; penalties are applied after it. 0 is off. \
+      Default: 1.0.
+      """
+    ),
     ("training.adam_beta1", "Adam's memory of the gradient. Default: 0.9."),
     ("training.adam_beta2", "Adam's memory of the squared gradient. Default: 0.999."),
     ("training.adam_epsilon", "What Adam adds to the root of the squared gradient. Default: 1e-8."),
     ("training.precision", "fp32; bf16 is not yet supported. Default: fp32."),
-    ("training.gradient_checkpointing", "Recomputing activations to save memory: not yet supported. Default: false."),
-    ("training.freeze", "Globs of parameter names that stay as they are, for example [\"*.embed_tokens.*\"]. Default: []."),
+    (
+      "training.gradient_checkpointing",
+      """
+      Recomputing activations to save memory: not yet supported. Default: false.
+      """
+    ),
+    (
+      "training.freeze",
+      """
+      Globs of parameter names that stay as they are, for example ["*.embed_tokens.*"]. Default: [].
+      """
+    ),
     ("training.adapter", "none; lora is not yet supported. Default: none."),
-    ("training.early_stopping_patience", "A stage ends after this many validation checks without improvement; needs val or val_set_size. 0 is off. Default: 0."),
-    ("training.loss_watchdog_threshold", "A loss above this many times its running mean counts as diverging and is rolled back. 0 is off. Default: 5.0."),
-    ("methods", "The stack of methods that guard what is known, for example [ewc: { lambda: 10 }]. [] is naive fine-tuning. Default: []."),
-    ("compare", "The same chain with the same seeds and data order under other stacks, by name, for example naive: []. The main stack is listed under its methods' names joined by -."),
+    (
+      "training.early_stopping_patience",
+      """
+      A stage ends after this many validation checks without improvement; needs val or val_set_size. 0 \
+      is off. Default: 0.
+      """
+    ),
+    (
+      "training.loss_watchdog_threshold",
+      """
+      A loss above this many times its running mean counts as diverging and is rolled back. 0 is off. \
+      Default: 5.0.
+      """
+    ),
+    (
+      "methods",
+      """
+      The stack of methods that guard what is known, for example [ewc: { lambda: 10 }]. [] is naive \
+      fine-tuning. Default: [].
+      """
+    ),
+    (
+      "compare",
+      """
+      The same chain with the same seeds and data order under other stacks, by name, for example \
+      naive: []. The main stack is listed under its methods' names joined by -.
+      """
+    ),
     ("stages", "What is trained, one after the other."),
     ("stages.name", "The stage's name; checkpoints and homes of probes refer to it."),
     ("stages.datasets", "The stage's data: a list of { path: … } or of plain paths."),
-    ("stages.datasets.path", "A file, a pattern such as data/*.jsonl.gz, or a list of them; ${VAR} is replaced, ~ is not."),
-    ("stages.datasets.type", "text, prompt_completion, text_label or idx_images. Default: detected from the rows."),
-    ("stages.datasets.weight", "How often the rows count, relative to the stage's other datasets. Default: 1."),
-    ("stages.datasets.documents", "Where a document of a .txt file ends: blank_line, line or file. Default: blank_line."),
+    (
+      "stages.datasets.path",
+      """
+      A file, a pattern such as data/*.jsonl.gz, or a list of them; ${VAR} is replaced, ~ is not.
+      """
+    ),
+    (
+      "stages.datasets.type",
+      """
+      text, prompt_completion, text_label or idx_images. Default: detected from the rows.
+      """
+    ),
+    (
+      "stages.datasets.weight",
+      """
+      How often the rows count, relative to the stage's other datasets. Default: 1.
+      """
+    ),
+    (
+      "stages.datasets.documents",
+      """
+      Where a document of a .txt file ends: blank_line, line or file. Default: blank_line.
+      """
+    ),
     ("stages.datasets.images", "The idx file of images, with type: idx_images."),
     ("stages.datasets.labels", "The idx file of labels, with type: idx_images."),
     ("stages.datasets.classes", "The labels that are used, for example [0, 1]. Default: all."),
-    ("stages.datasets.permute_seed", "The seed of one fixed permutation of all pixels. Default: pixels as they are."),
+    (
+      "stages.datasets.permute_seed",
+      """
+      The seed of one fixed permutation of all pixels. Default: pixels as they are.
+      """
+    ),
     ("stages.val", "Held-out data of the stage: a path, a dataset or a list of them."),
-    ("stages.val_set_size", "The share of the stage's documents that is held out, for example 2%; instead of val."),
+    (
+      "stages.val_set_size",
+      """
+      The share of the stage's documents that is held out, for example 2%; instead of val.
+      """
+    ),
     ("stages.training", "Keys of training that differ in this stage."),
     ("stages.methods", "A stack of its own for this stage. Variants of compare use their own stack instead."),
     ("probes", "Questions asked of the model before the first stage and after each."),
     ("probes.name", "The probe's name in results and reports."),
     ("probes.path", "The file, pattern or list of files that the probe asks from."),
     ("probes.type", "text, minimal_pairs, multiple_choice or class. Default: detected from the rows."),
-    ("probes.metrics", "What is measured, the first counting in the summary: bits_per_byte and perplexity for text, acc for minimal_pairs and class, acc and acc_norm for multiple_choice. Default: all of the type's."),
+    (
+      "probes.metrics",
+      """
+      What is measured, the first counting in the summary: bits_per_byte and perplexity for text, acc \
+      for minimal_pairs and class, acc and acc_norm for multiple_choice. Default: all of the type's.
+      """
+    ),
     ("probes.home", "The stage whose domain the probe measures; none for what the base knows."),
     ("probes.num_fewshot", "How many solved examples precede a question of multiple_choice. Default: 0."),
-    ("probes.fewshot_path", "Where the examples come from; required with num_fewshot, and never the probe itself."),
+    (
+      "probes.fewshot_path",
+      """
+      Where the examples come from; required with num_fewshot, and never the probe itself.
+      """
+    ),
     ("probes.prompt", "Replaces the prompt of multiple_choice."),
     ("probes.limit", "Uses only this many items. Default: all."),
-    ("probes.documents", "Where a document of a .txt file ends: blank_line, line or file. Default: blank_line."),
+    (
+      "probes.documents",
+      """
+      Where a document of a .txt file ends: blank_line, line or file. Default: blank_line.
+      """
+    ),
     ("probes.images", "The idx file of images, with type: class."),
     ("probes.labels", "The idx file of labels, with type: class."),
     ("probes.classes", "The labels that are asked. Default: all."),
@@ -132,25 +340,69 @@ extension Manual {
     ("evaluate.window", "Tokens of context in scoring. Default: the model's context."),
     ("gates", "Limits on how much a probe may worsen: not yet supported."),
     ("data_checks", "What is looked for in the data before training."),
-    ("data_checks.exact_duplicates", "drop, warn or off: documents that occur twice in training rows. Default: drop."),
+    (
+      "data_checks.exact_duplicates",
+      """
+      drop, warn or off: documents that occur twice in training rows. Default: drop.
+      """
+    ),
     ("data_checks.near_duplicates", "off; looking for similar documents is not yet supported. Default: off."),
     ("data_checks.probe_overlap", "Looks for probe documents that stand in training rows."),
-    ("data_checks.probe_overlap.ngram", "Words in a run that is compared (lower case, punctuation dropped). Default: 13."),
-    ("data_checks.probe_overlap.document_share", "The share of a probe document's runs in training rows from which it counts as leaked. Default: 0.2."),
-    ("data_checks.probe_overlap.max_documents", "The share of leaked documents above which action is taken; fewer are a warning. Default: 2%."),
+    (
+      "data_checks.probe_overlap.ngram",
+      """
+      Words in a run that is compared (lower case, punctuation dropped). Default: 13.
+      """
+    ),
+    (
+      "data_checks.probe_overlap.document_share",
+      """
+      The share of a probe document's runs in training rows from which it counts as leaked. Default: \
+      0.2.
+      """
+    ),
+    (
+      "data_checks.probe_overlap.max_documents",
+      """
+      The share of leaked documents above which action is taken; fewer are a warning. Default: 2%.
+      """
+    ),
     ("data_checks.probe_overlap.action", "error, warn or off. Default: error."),
     ("samples", "Prompts continued after each stage: not yet supported."),
     ("checkpoint", "When checkpoints are written; stage ends always are."),
     ("checkpoint.save_steps", "Steps between checkpoints; 0 saves at stage ends only. Default: 200."),
-    ("checkpoint.save_total_limit", "How many checkpoints within stages are kept; stage ends always are. Default: 3."),
+    (
+      "checkpoint.save_total_limit",
+      """
+      How many checkpoints within stages are kept; stage ends always are. Default: 3.
+      """
+    ),
     ("logging", "What is written while training."),
     ("logging.logging_steps", "Steps between lines. Default: 10."),
     ("logging.report_to", "[jsonl], the ledger; tensorboard is not yet supported. Default: [jsonl]."),
     ("tune", "How retain tune searches a strength."),
     ("tune.stage", "The stage whose plasticity is measured. Default: the first."),
-    ("tune.search", "Keys as on the command line with their ranges: { log_uniform: [low, high] }, { uniform: [low, high] } or { values: [a, b] }."),
-    ("tune.sampler", "halving (short trials first, the better half goes on), grid or random; tpe is not yet supported. Default: halving."),
+    (
+      "tune.search",
+      """
+      Keys as on the command line with their ranges: { log_uniform: [low, high] }, { uniform: [low, \
+      high] } or { values: [a, b] }.
+      """
+    ),
+    (
+      "tune.sampler",
+      """
+      halving (short trials first, the better half goes on), grid or random; tpe is not yet supported. \
+      Default: halving.
+      """
+    ),
     ("tune.trials", "How many values are tried. Default: 12."),
-    ("tune.pick", "knee (the largest plasticity_share + forgetting_avoided) or best_plasticity_at_retention>=0.97. Default: knee."),
+    (
+      "tune.pick",
+      """
+      knee (the largest plasticity_share + forgetting_avoided) or best_plasticity_at_retention>=0.97. \
+      Default: knee.
+      """
+    ),
   ]
 }

@@ -58,34 +58,56 @@ extension MethodSchema {
 
   private static let form = OptionSchema(
     "form", .word(["coupled", "proximal"], notYet: []), default: .word("proximal"),
-    "proximal: an exact step on the penalty in the optimizer's own metric after the optimizer's step, stable for any strength; coupled: the penalty's gradient is added to the clipped task gradient and goes through the optimizer's moments.")
+    """
+    proximal: an exact step on the penalty in the optimizer's own metric after the optimizer's step, \
+    stable for any strength; coupled: the penalty's gradient is added to the clipped task gradient and \
+    goes through the optimizer's moments.
+    """)
 
   static let ewc = MethodSchema(
     "ewc",
-    "Elastic weight consolidation: the penalty ½ λ Σ F (θ − θ*)² holds each parameter near its anchor in proportion to its Fisher information.",
+    """
+    Elastic weight consolidation: the penalty ½ λ Σ F (θ − θ*)² holds each parameter near its anchor in \
+    proportion to its Fisher information.
+    """,
     options: [
       OptionSchema(
         "lambda", .number(minimum: 0, open: false, words: ["posterior"]), default: .number(10),
-        "The strength in posterior units: 10 weighs every past as ten times the new stage's tokens; posterior computes N_old/N_new from token counts (the base counts base_tokens)."),
+        """
+        The strength in posterior units: 10 weighs every past as ten times the new stage's tokens; \
+        posterior computes N_old/N_new from token counts (the base counts base_tokens).
+        """),
       OptionSchema(
         "variant", .word(["separate", "online"], notYet: []), default: .word("online"),
         "online: one accumulated Fisher with the newest anchor; separate: one penalty for every past."),
       OptionSchema(
         "decay", .share(maximum: 1, open: false), default: .number(1),
-        "γ of the online variant: the old Fisher is multiplied by it at every consolidation; 1 forgets nothing."),
+        """
+        γ of the online variant: the old Fisher is multiplied by it at every consolidation; 1 forgets \
+        nothing.
+        """),
       form,
       OptionSchema(
         "fisher.labels", .word(["sampled", "observed", "expected"], notYet: []), default: .word("sampled"),
-        "Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the so-called empirical Fisher), or the exact expectation (classifiers)."),
+        """
+        Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the \
+        so-called empirical Fisher), or the exact expectation (classifiers).
+        """),
       OptionSchema(
         "fisher.unit", .word(["sequence", "position"], notYet: []), default: .word("sequence"),
-        "What is squared: the gradient of a whole sequence, or the contribution of each position of each linear layer."),
+        """
+        What is squared: the gradient of a whole sequence, or the contribution of each position of each \
+        linear layer.
+        """),
       OptionSchema(
         "fisher.structure", .word(["diagonal"], notYet: ["kronecker"]), default: .word("diagonal"),
         "The shape of the Fisher: one number a parameter."),
       OptionSchema(
         "fisher.examples", .integer(1...1_000_000_000, words: ["all"]), default: .integer(512),
-        "How many training sequences (or classifier examples) the Fisher is averaged over; all takes every one."),
+        """
+        How many training sequences (or classifier examples) the Fisher is averaged over; all takes \
+        every one.
+        """),
       OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
         "How many label samples are drawn for each example with labels: sampled."),
@@ -103,12 +125,18 @@ extension MethodSchema {
         "How many tokens the buffer holds."),
       OptionSchema(
         "selection", .word(["reservoir", "stage_balanced"], notYet: []), default: .word("reservoir"),
-        "reservoir: every document seen so far is kept with the same probability; stage_balanced: every past gets the same share of the budget."),
+        """
+        reservoir: every document seen so far is kept with the same probability; stage_balanced: every \
+        past gets the same share of the budget.
+        """),
     ])
 
   static let l2sp = MethodSchema(
     "l2sp",
-    "L2-SP: the penalty ½ λ Σ (θ − θ*)², EWC with a Fisher of one everywhere; the control that any EWC result must beat.",
+    """
+    L2-SP: the penalty ½ λ Σ (θ − θ*)², EWC with a Fisher of one everywhere; the control that any EWC \
+    result must beat.
+    """,
     options: [
       OptionSchema(
         "lambda", .number(minimum: 0, open: false, words: []), default: .number(0.01),
@@ -133,7 +161,8 @@ public struct MethodPlan: Sendable, Equatable {
   }
   init(_ schema: MethodSchema) {
     name = schema.name
-    options = Dictionary(schema.options.map { ($0.key, $0.defaultValue) }, uniquingKeysWith: { first, _ in first })
+    options = Dictionary(
+      schema.options.map { ($0.key, $0.defaultValue) }, uniquingKeysWith: { first, _ in first })
   }
 
   public subscript(key: String) -> OptionValue? { options[key] }
@@ -146,5 +175,7 @@ public struct MethodPlan: Sendable, Equatable {
     }
   }
   public func int(_ key: String) -> Int? { if case .integer(let value) = options[key] { value } else { nil } }
-  public func string(_ key: String) -> String? { if case .word(let value) = options[key] { value } else { nil } }
+  public func string(_ key: String) -> String? {
+    if case .word(let value) = options[key] { value } else { nil }
+  }
 }

@@ -8,14 +8,13 @@ struct Overrides {
   /// Keys of which an override replaces whichever the file gives.
   private static let exclusive = [PlanReader.lengthKeys, ["val", "val_set_size"]]
 
-  init(collector: Collector) { self.collector = collector }
-
   func apply(_ arguments: [String], to tree: inout Tree) {
     for (index, argument) in arguments.enumerated() {
       let whole = Place(origin: .argument(index), line: 1, column: 1, length: argument.unicodeScalars.count)
       guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
         collector.report(
-          "\(quoted(argument)) is no override", at: whole, hint: "write key=value, for example training.learning_rate=1e-5")
+          "\(quoted(argument)) is no override", at: whole,
+          hint: "write key=value, for example training.learning_rate=1e-5")
         continue
       }
       let key = argument[..<equals]
@@ -86,7 +85,9 @@ struct Overrides {
     private func setInMap(_ start: Int, _ entries: inout [Tree.Entry]) {
       let isLast = start == parts.count - 1
       if isLast, let group = Overrides.exclusive.first(where: { $0.contains(parts[start]) }) {
-        entries.removeAll { $0.keyPlace.origin == .file && group.contains($0.key) && !same($0.key, parts[start]) }
+        entries.removeAll {
+          $0.keyPlace.origin == .file && group.contains($0.key) && !same($0.key, parts[start])
+        }
       }
       if let (index, count) = match(start, entries.map(\.key)) {
         set(start + count, in: &entries[index].value)
@@ -110,7 +111,8 @@ struct Overrides {
         item["name"]?.scalar ?? item.scalar ?? (item["path"] == nil ? item.entries?.first?.key : nil) ?? ""
       }
       var found = match(start, names)
-      if found == nil, let index = Scalars.integer(parts[start], as: Int.self), items.indices.contains(index) {
+      if found == nil, let index = Scalars.integer(parts[start], as: Int.self), items.indices.contains(index)
+      {
         found = (index, 1)
       }
       guard let (index, count) = found else {
@@ -121,7 +123,9 @@ struct Overrides {
             ?? (items.isEmpty ? "the list is empty" : "entries are addressed by name or by index from 0"))
         return
       }
-      guard let method = MethodSchema.named(names[index]), items[index]["name"] == nil, start + count < parts.count else {
+      guard let method = MethodSchema.named(names[index]), items[index]["name"] == nil,
+        start + count < parts.count
+      else {
         set(start + count, in: &items[index])
         return
       }

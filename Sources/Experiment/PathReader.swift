@@ -46,7 +46,8 @@ struct PathReader {
     case (.file, .file), (.file, .fileOrFolder), (.folder, .folder), (.folder, .fileOrFolder): return true
     case (.missing, _):
       problem = "no such \(want == .folder ? "folder" : "file") \(quoted(text))"
-      hint = text.hasPrefix("~") ? "~ is not expanded; write ${HOME}" : Neighbours.note(missing: path, shown: text)
+      hint =
+        text.hasPrefix("~") ? "~ is not expanded; write ${HOME}" : Neighbours.note(missing: path, shown: text)
     case (.folder, .file):
       problem = "\(quoted(text)) is a folder"
       hint = "name a file, or a pattern such as '\(text)/*.jsonl'"

@@ -91,9 +91,12 @@ enum Neighbours {
     guard Paths.kind(parent.isEmpty ? "." : parent) == .folder else {
       return folder.isEmpty ? nil : "there is no folder \(quoted(folder))"
     }
-    guard let names = try? FileManager.default.contentsOfDirectory(atPath: parent.isEmpty ? "." : parent) else { return nil }
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: parent.isEmpty ? "." : parent)
+    else { return nil }
     let candidates = names.sorted().prefix(2000)
-    if let near = Suggestions.nearest(to: name, among: Array(candidates)) { return "\(label) contains \(near)" }
+    if let near = Suggestions.nearest(to: name, among: Array(candidates)) {
+      return "\(label) contains \(near)"
+    }
     let stem = name.prefix { $0 != "." }
     let alike = candidates.filter { !stem.isEmpty && $0.hasPrefix(stem) }.prefix(3)
     return alike.isEmpty ? nil : "\(label) contains \(alike.joined(separator: ", "))"

@@ -19,7 +19,8 @@ indirect enum Outline: Equatable {
     switch (left, right) {
     case (.scalar(let a), .scalar(let b)): same(a, b)
     case (.list(let a), .list(let b)): a == b
-    case (.map(let a), .map(let b)): a.count == b.count && zip(a, b).allSatisfy { same($0.key, $1.key) && $0.value == $1.value }
+    case (.map(let a), .map(let b)):
+      a.count == b.count && zip(a, b).allSatisfy { same($0.key, $1.key) && $0.value == $1.value }
     default: false
     }
   }
@@ -58,7 +59,9 @@ extension ExperimentPlan {
       ("data_checks", dataChecks.outline),
       (
         "checkpoint",
-        map(("save_steps", .integer(checkpoint.saveSteps)), ("save_total_limit", .integer(checkpoint.saveTotalLimit)))
+        map(
+          ("save_steps", .integer(checkpoint.saveSteps)),
+          ("save_total_limit", .integer(checkpoint.saveTotalLimit)))
       ),
       (
         "logging",
@@ -88,8 +91,10 @@ extension TransformerDescription {
     return map(
       ("architecture", .text(name)), ("hidden_size", .integer(hiddenSize)),
       ("intermediate_size", .integer(intermediateSize)), ("num_hidden_layers", .integer(layers)),
-      ("num_attention_heads", .integer(heads)), ("num_key_value_heads", rotary ? .integer(keyValueHeads) : nil),
-      ("max_position_embeddings", .integer(maxPositionEmbeddings)), ("rope_theta", ropeTheta.map { .number($0) }),
+      ("num_attention_heads", .integer(heads)),
+      ("num_key_value_heads", rotary ? .integer(keyValueHeads) : nil),
+      ("max_position_embeddings", .integer(maxPositionEmbeddings)),
+      ("rope_theta", ropeTheta.map { .number($0) }),
       (rotary ? "rms_norm_eps" : "layer_norm_epsilon", .number(normEpsilon)),
       ("tie_word_embeddings", .flag(tieWordEmbeddings)), ("vocab_size", vocabularySize.map { .integer($0) }),
       ("tokenizer", .path(tokenizer)))
@@ -116,11 +121,12 @@ extension [String] {
 extension TrainingPlan {
   fileprivate var outline: Outline {
     let adam = optimizer == .adamw
-    let (lengthKey, count) = switch length {
-    case .epochs(let count): ("num_epochs", count)
-    case .steps(let count): ("max_steps", count)
-    case .tokens(let count): ("max_tokens", count)
-    }
+    let (lengthKey, count) =
+      switch length {
+      case .epochs(let count): ("num_epochs", count)
+      case .steps(let count): ("max_steps", count)
+      case .tokens(let count): ("max_tokens", count)
+      }
     return map(
       ("sequence_len", .integer(sequenceLength)), ("sample_packing", .flag(samplePacking)),
       ("train_on_inputs", .flag(trainOnInputs)),
@@ -202,7 +208,8 @@ extension DataChecksPlan {
         "probe_overlap",
         map(
           ("ngram", .integer(probeOverlap.ngram)), ("document_share", .number(probeOverlap.documentShare)),
-          ("max_documents", .number(probeOverlap.maxDocuments)), ("action", .text(probeOverlap.action.rawValue)))
+          ("max_documents", .number(probeOverlap.maxDocuments)),
+          ("action", .text(probeOverlap.action.rawValue)))
       ))
   }
 }
@@ -216,10 +223,11 @@ extension TunePlan {
       case .values(let values): map(("values", .list(values.map { .number($0) })))
       }
     }
-    let rule = switch pick {
-    case .knee: "knee"
-    case .bestPlasticity(let share): "best_plasticity_at_retention>=\(share)"
-    }
+    let rule =
+      switch pick {
+      case .knee: "knee"
+      case .bestPlasticity(let share): "best_plasticity_at_retention>=\(share)"
+      }
     return map(
       ("stage", .text(stage)), ("search", .map(search.map { ($0.key, range($0.range)) })),
       ("sampler", .text(sampler.rawValue)), ("trials", .integer(trials)), ("pick", .text(rule)))

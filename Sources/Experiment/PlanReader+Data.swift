@@ -21,7 +21,8 @@ extension PlanReader {
     }
     let section = Section(tree, name: label, collector: collector)
     let words = DatasetSpec.Shape.allCases.map(\.rawValue)
-    let shape = section.word("type", words, notYet: PlanReader.shapesNotYet).flatMap(DatasetSpec.Shape.init(rawValue:))
+    let shape = section.word("type", words, notYet: PlanReader.shapesNotYet).flatMap(
+      DatasetSpec.Shape.init(rawValue:))
     let weight = section.number("weight", .positive) ?? 1
     var spec = DatasetSpec(paths: [], shape: shape, weight: weight, documents: .blankLine, images: nil)
     if shape == .idxImages {
@@ -76,18 +77,26 @@ extension PlanReader {
         section.report("name", "'base' names the model before the first stage", hint: "choose another name")
       }
       let data = section.require("datasets") ? datasets("datasets", in: section) ?? [] : []
-      if section.tree("datasets")?.items?.isEmpty == true { section.report("datasets", "expected at least one dataset") }
+      if section.tree("datasets")?.items?.isEmpty == true {
+        section.report("datasets", "expected at least one dataset")
+      }
       let validation = datasets("val", in: section, single: true)
+      if section.tree("val")?.items?.isEmpty == true {
+        section.report("val", "expected at least one dataset", hint: "remove the key for none")
+      }
       let share = section.share("val_set_size", .insideUnit)
       if section.has("val"), let entry = section.entry("val_set_size") {
-        collector.report("\(section.name): val and val_set_size exclude one another", at: entry.keyPlace, hint: "keep one of them")
+        collector.report(
+          "\(section.name): val and val_set_size exclude one another", at: entry.keyPlace,
+          hint: "keep one of them")
       }
       let own = section.section("training")
       let resolved = self.training(own, over: training)
       if resolved.earlyStoppingPatience > 0, !section.has("val"), !section.has("val_set_size") {
         let place = own?.entry("early_stopping_patience")?.value.place ?? section.place
         collector.report(
-          "\(section.name): early_stopping_patience needs validation data", at: place, hint: "give val or val_set_size")
+          "\(section.name): early_stopping_patience needs validation data", at: place,
+          hint: "give val or val_set_size")
       }
       result.append(
         StagePlan(
@@ -115,7 +124,8 @@ extension PlanReader {
 
   private func probe(_ section: Section, stages: [StagePlan]) -> ProbePlan {
     let name = name("name", in: section)
-    let kind = section.word("type", ProbePlan.Kind.allCases.map(\.rawValue)).flatMap(ProbePlan.Kind.init(rawValue:))
+    let kind = section.word("type", ProbePlan.Kind.allCases.map(\.rawValue)).flatMap(
+      ProbePlan.Kind.init(rawValue:))
     var probe = ProbePlan(
       name: name ?? "", paths: [], images: nil, kind: kind, metrics: nil, home: nil, fewshotCount: 0,
       fewshotPath: nil, prompt: nil, limit: section.integer("limit", in: 1...Int.max), documents: .blankLine)
@@ -133,7 +143,8 @@ extension PlanReader {
     if let home = section.text("home") {
       if !stages.contains(where: { same($0.name, home) }) {
         section.report(
-          "home", "there is no stage \(quoted(home))", hint: Suggestions.hint(for: home, among: stages.map(\.name)))
+          "home", "there is no stage \(quoted(home))",
+          hint: Suggestions.hint(for: home, among: stages.map(\.name)))
       }
       probe.home = home
     }
@@ -144,7 +155,8 @@ extension PlanReader {
   private func fewshot(_ section: Section, _ probe: inout ProbePlan) {
     guard probe.kind == nil || probe.kind == .multipleChoice else {
       for key in ["prompt", "num_fewshot", "fewshot_path"] where section.has(key) {
-        section.report(key, "applies to type: multiple_choice only", hint: "remove the key, or change the type")
+        section.report(
+          key, "applies to type: multiple_choice only", hint: "remove the key, or change the type")
       }
       return
     }
@@ -153,13 +165,16 @@ extension PlanReader {
     let path = section.tree("fewshot_path").flatMap { paths.existing($0, section.label("fewshot_path")) }
     probe.fewshotPath = path
     if probe.fewshotCount > 0, !section.has("fewshot_path") {
-      section.report("num_fewshot", "needs fewshot_path", hint: "examples must come from another file than the probe")
+      section.report(
+        "num_fewshot", "needs fewshot_path", hint: "examples must come from another file than the probe")
     }
     if probe.fewshotCount == 0, section.has("fewshot_path") {
-      section.report("fewshot_path", "has no effect without num_fewshot", hint: "give num_fewshot, or remove the path")
+      section.report(
+        "fewshot_path", "has no effect without num_fewshot", hint: "give num_fewshot, or remove the path")
     }
     if let path, probe.paths.contains(path) {
-      section.report("fewshot_path", "is the probe itself", hint: "examples from the probe would give its answers away")
+      section.report(
+        "fewshot_path", "is the probe itself", hint: "examples from the probe would give its answers away")
     }
   }
 }

@@ -3,7 +3,8 @@
 extension PlanReader {
   /// The stack under a key; nil where the key is absent.
   func methods(_ key: String, in section: Section) -> [MethodPlan]? {
-    section.has(key) ? section.list(key, of: "methods")?.enumeratedMethods(self, section.label(key)) ?? [] : nil
+    section.has(key)
+      ? section.list(key, of: "methods")?.enumeratedMethods(self, section.label(key)) ?? [] : nil
   }
 
   fileprivate func method(_ item: Tree, _ label: String) -> MethodPlan? {
@@ -15,11 +16,13 @@ extension PlanReader {
       if let second = entries.dropFirst().first {
         collector.report(
           "\(label): one method an entry, found also \(quoted(second.key))", at: second.keyPlace,
-          hint: entries.allSatisfy { MethodSchema.named($0.key) != nil } ? "begin a new '- ' entry" : "indent the options below the method's name")
+          hint: entries.allSatisfy { MethodSchema.named($0.key) != nil }
+            ? "begin a new '- ' entry" : "indent the options below the method's name")
       }
       entry = first
     } else {
-      collector.report("\(label): expected a method such as ewc: { lambda: 10 }, found \(item.kindName)", at: item.place)
+      collector.report(
+        "\(label): expected a method such as ewc: { lambda: 10 }, found \(item.kindName)", at: item.place)
       return nil
     }
     guard let schema = MethodSchema.named(entry.key) else {
@@ -41,7 +44,8 @@ extension PlanReader {
         if let known = groups.first(where: { $0.name == group }) {
           section = known.section
         } else {
-          section = top.section(group)
+          section =
+            top.section(group)
             ?? Section([], name: top.label(group), place: entry.value.place, collector: collector)
           groups.append((group, section))
         }
@@ -58,11 +62,15 @@ extension PlanReader {
     case .number(let minimum, let open, let words):
       if let word = wordInstead(key, words, section) { return .word(word) }
       let bound = open ? "a number above \(minimum)" : "a number of \(number(minimum)) or more"
-      let range = NumberRange(words: ([bound] + words).joined(separator: " or ")) { open ? $0 > minimum : $0 >= minimum }
+      let range = NumberRange(words: ([bound] + words).joined(separator: " or ")) {
+        open ? $0 > minimum : $0 >= minimum
+      }
       return section.number(key, range).map { .number($0) }
     case .share(let maximum, let open):
       let words = "a share from 0 to \(open ? "below " : "")\(number(maximum))"
-      return section.share(key, NumberRange(words: words) { $0 >= 0 && (open ? $0 < maximum : $0 <= maximum) }).map { .number($0) }
+      return section.share(
+        key, NumberRange(words: words) { $0 >= 0 && (open ? $0 < maximum : $0 <= maximum) }
+      ).map { .number($0) }
     case .integer(let range, let words):
       if let word = wordInstead(key, words, section) { return .word(word) }
       return section.integer(key, in: range).map { .integer($0) }
@@ -74,14 +82,17 @@ extension PlanReader {
   private func number(_ value: Double) -> String { Int(exactly: value).map(String.init) ?? "\(value)" }
 
   private func wordInstead(_ key: String, _ words: [String], _ section: Section) -> String? {
-    guard let text = section.tree(key)?.scalar, let word = words.first(where: { same($0, text) }) else { return nil }
+    guard let text = section.tree(key)?.scalar, let word = words.first(where: { same($0, text) }) else {
+      return nil
+    }
     return word
   }
 
   func compare(_ top: Section, main: [MethodPlan]) -> [VariantPlan] {
     guard let tree = top.tree("compare") else { return [] }
     guard let entries = tree.entries else {
-      top.mismatch("compare", tree, expected: "a mapping from names to stacks", hint: "for example  naive: []")
+      top.mismatch(
+        "compare", tree, expected: "a mapping from names to stacks", hint: "for example  naive: []")
       return []
     }
     let section = Section(entries, name: "compare", place: tree.place, collector: collector)
@@ -90,14 +101,16 @@ extension PlanReader {
       let stack = methods(entry.key, in: section) ?? []
       if !PlanReader.isName(entry.key) {
         collector.report(
-          "compare: \(quoted(entry.key)) is no name", at: entry.keyPlace, hint: "use 1 to 64 of A-Z a-z 0-9 . _ -")
+          "compare: \(quoted(entry.key)) is no name", at: entry.keyPlace,
+          hint: "use 1 to 64 of A-Z a-z 0-9 . _ -")
       } else if same(entry.key, ExperimentPlan.variantName(of: main)) {
         collector.report(
           "compare: \(quoted(entry.key)) is the name of the main stack", at: entry.keyPlace,
           hint: "the main stack is always part of the comparison; remove this entry or rename it")
       } else if ["checkpoints", "trials", "tensorboard"].contains(entry.key) {
         collector.report(
-          "compare: \(quoted(entry.key)) is a folder of every run", at: entry.keyPlace, hint: "choose another name")
+          "compare: \(quoted(entry.key)) is a folder of every run", at: entry.keyPlace,
+          hint: "choose another name")
       }
       variants.append(VariantPlan(name: entry.key, methods: stack))
     }

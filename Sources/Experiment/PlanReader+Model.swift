@@ -2,7 +2,10 @@
 
 extension PlanReader {
   func baseModel(_ top: Section) -> BaseModel? {
-    guard top.require("base_model", hint: "a Hugging Face folder, a .h5 checkpoint, or a mapping that describes a new model"),
+    guard
+      top.require(
+        "base_model", hint: "a Hugging Face folder, a .h5 checkpoint, or a mapping that describes a new model"
+      ),
       let tree = top.tree("base_model")
     else { return nil }
     if tree.entries != nil { return description(tree).map { .new($0) } }
@@ -46,14 +49,17 @@ extension PlanReader {
     let epsilon = section.number(rotary ? "rms_norm_eps" : "layer_norm_epsilon", .positive)
     let tie = section.bool("tie_word_embeddings")
     let vocabulary = section.integer("vocab_size", in: 1...16_777_216)
-    let tokenizer = section.require("tokenizer", hint: "a folder with tokenizer.json, or the file")
-      ? section.tree("tokenizer").flatMap { paths.existing($0, "base_model.tokenizer", want: .fileOrFolder) } : nil
+    let tokenizer =
+      section.require("tokenizer", hint: "a folder with tokenizer.json, or the file")
+      ? section.tree("tokenizer").flatMap { paths.existing($0, "base_model.tokenizer", want: .fileOrFolder) }
+      : nil
     section.finish()
     guard let hidden, let layers, let heads else { return nil }
     if hidden % heads != 0 {
       section.report("num_attention_heads", "\(heads) heads do not divide hidden_size \(hidden)")
     } else if rotary, hidden / heads % 2 != 0 {
-      section.report("num_attention_heads", "heads of \(hidden / heads) dimensions; rotary positions need an even number")
+      section.report(
+        "num_attention_heads", "heads of \(hidden / heads) dimensions; rotary positions need an even number")
     }
     if let keyValueHeads, heads % keyValueHeads != 0 {
       section.report("num_key_value_heads", "\(keyValueHeads) key-value heads do not divide \(heads) heads")
@@ -73,10 +79,14 @@ extension PlanReader {
     if let sizes, sizes.isEmpty, section.tree("hidden_sizes")?.items?.isEmpty == true {
       section.report("hidden_sizes", "expected at least one size", hint: "for example [400, 400]")
     }
-    let heads = section.require("heads", hint: "task, domain or class") ? section.word("heads", ["task", "domain", "class"]) : nil
+    let heads =
+      section.require("heads", hint: "task, domain or class")
+      ? section.word("heads", ["task", "domain", "class"]) : nil
     let input = section.integer("input_size", in: 1...16_777_216)
     section.finish()
-    guard let sizes, let heads = heads.flatMap(ClassifierDescription.Heads.init(rawValue:)) else { return nil }
+    guard let sizes, let heads = heads.flatMap(ClassifierDescription.Heads.init(rawValue:)) else {
+      return nil
+    }
     return ClassifierDescription(hiddenSizes: sizes, heads: heads, inputSize: input)
   }
 }

@@ -19,7 +19,8 @@ extension PlanReader {
     _ = section.word("precision", ["fp32"], notYet: ["bf16", "fp16"])
     _ = section.word("adapter", ["none"], notYet: ["lora"])
     if section.bool("gradient_checkpointing") == true {
-      section.report("gradient_checkpointing", "not yet supported", hint: "use false, or a smaller micro_batch_size")
+      section.report(
+        "gradient_checkpointing", "not yet supported", hint: "use false, or a smaller micro_batch_size")
     }
     section.finish()
     return plan
@@ -50,7 +51,9 @@ extension PlanReader {
   }
 
   private func optimizer(_ section: Section, _ plan: inout TrainingPlan) {
-    if let word = section.word("optimizer", ["adamw", "sgd"]) { plan.optimizer = .init(rawValue: word) ?? plan.optimizer }
+    if let word = section.word("optimizer", ["adamw", "sgd"]) {
+      plan.optimizer = .init(rawValue: word) ?? plan.optimizer
+    }
     plan.learningRate = section.number("learning_rate", .positive) ?? plan.learningRate
     if let word = section.word("lr_scheduler", ["cosine", "linear", "constant", "wsd"]) {
       plan.scheduler = .init(rawValue: word) ?? plan.scheduler

@@ -7,7 +7,8 @@ extension PlanReader {
     if let stage = section.text("stage") {
       if !stages.contains(where: { same($0.name, stage) }) {
         section.report(
-          "stage", "there is no stage \(quoted(stage))", hint: Suggestions.hint(for: stage, among: stages.map(\.name)))
+          "stage", "there is no stage \(quoted(stage))",
+          hint: Suggestions.hint(for: stage, among: stages.map(\.name)))
       }
       plan.stage = stage
     }
@@ -98,7 +99,8 @@ extension PlanReader {
     let stacks = [plan.methods] + plan.compare.map(\.methods) + plan.stages.compactMap(\.methods)
     let used = stacks.flatMap { $0 }
     let place = top.entry("methods")?.value.place ?? top.place
-    if used.contains(where: { $0.name == "ewc" && $0.string("lambda") == "posterior" }), plan.baseTokens == nil,
+    if used.contains(where: { $0.name == "ewc" && $0.string("lambda") == "posterior" }),
+      plan.baseTokens == nil,
       !plan.baseModel.isNew
     {
       collector.report(

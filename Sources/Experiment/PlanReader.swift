@@ -52,7 +52,9 @@ struct PlanReader {
     let threads = top.integer("threads", in: 1...1024)
     let timeLimit = top.duration("time_limit")
     if let entry = top.entry("seeds") {
-      collector.report("seeds: several seeds are not yet supported", at: entry.keyPlace, hint: "use seed: 17, one run for each")
+      collector.report(
+        "seeds: several seeds are not yet supported", at: entry.keyPlace,
+        hint: "use seed: 17, one run for each")
     }
     let seed = top.integer("seed", in: 0...UInt64.max) ?? 17
     let training = training(top.section("training"), over: TrainingPlan())
@@ -64,7 +66,8 @@ struct PlanReader {
       name: name ?? "", file: provenance?.file ?? file,
       directory: provenance.map { Paths.parent($0.file) } ?? paths.context.directory,
       overrides: (provenance?.overrides ?? []) + arguments,
-      outputDirectory: outputDirectory ?? Paths.absolute("runs/" + (name ?? ""), from: paths.context.directory),
+      outputDirectory: outputDirectory
+        ?? Paths.absolute("runs/" + (name ?? ""), from: paths.context.directory),
       baseModel: baseModel ?? .folder(""), baseData: baseData, baseTokens: baseTokens, threads: threads,
       timeLimitSeconds: timeLimit, seed: seed, training: training, methods: methods, compare: compare,
       stages: stages, probes: probes, evaluate: evaluate(top), dataChecks: dataChecks(top),
@@ -116,7 +119,8 @@ struct PlanReader {
     _ = section.word("near_duplicates", ["off"], notYet: ["warn", "drop"])
     if let overlap = section.section("probe_overlap") {
       plan.probeOverlap.ngram = overlap.integer("ngram", in: 1...1000) ?? plan.probeOverlap.ngram
-      plan.probeOverlap.documentShare = overlap.share("document_share", .positiveUnit) ?? plan.probeOverlap.documentShare
+      plan.probeOverlap.documentShare =
+        overlap.share("document_share", .positiveUnit) ?? plan.probeOverlap.documentShare
       plan.probeOverlap.maxDocuments = overlap.share("max_documents", .unit) ?? plan.probeOverlap.maxDocuments
       if let word = overlap.word("action", ["error", "warn", "off"]) {
         plan.probeOverlap.action = .init(rawValue: word) ?? plan.probeOverlap.action

@@ -39,21 +39,34 @@ extension ExperimentFile {
       source = SourceText(ScalarEdit.apply([edit], to: source))
     }
     let collector = Collector(path: name, lines: source.lines, arguments: [])
-    guard let tree = TreeComposer(collector: collector, origin: .file).compose(source.text) else { return nil }
+    guard let tree = TreeComposer(collector: collector, origin: .file).compose(source.text) else {
+      return nil
+    }
     var edits: [ScalarEdit] = []
     for path in PathNodes.all(in: tree) {
-      guard let raw = path.scalar, !raw.hasPrefix("/"), !raw.hasPrefix("${") else { continue }
-      let absolute = raw.contains("${") ? context.directory + "/" + raw : Paths.absolute(raw, from: context.directory)
-      guard let edit = ScalarEdit(replacing: path, by: YAMLText.render(absolute), in: source) else { return nil }
+      guard let raw = path.scalar, !isAbsolute(raw) else { continue }
+      let absolute =
+        raw.contains("${") ? context.directory + "/" + raw : Paths.absolute(raw, from: context.directory)
+      guard let edit = ScalarEdit(replacing: path, by: YAMLText.render(absolute), in: source) else {
+        return nil
+      }
       edits.append(edit)
     }
     var lines = SourceText(ScalarEdit.apply(edits, to: source)).lines
     if tree["output_dir"] == nil {
       // The default lies beside the file, and the file is about to lie elsewhere.
-      guard let entry = tree.entries?.first(where: { $0.key == "name" }), entry.keyPlace.column == 1 else { return nil }
+      guard let entry = tree.entries?.first(where: { $0.key == "name" }), entry.keyPlace.column == 1 else {
+        return nil
+      }
       lines.insert("output_dir: \(YAMLText.render(output))", at: entry.keyPlace.line - 1)
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// Whether a path, or the variable that it begins with, begins at the root.
+  private func isAbsolute(_ raw: String) -> Bool {
+    guard raw.hasPrefix("${"), let end = raw.firstIndex(of: "}") else { return raw.hasPrefix("/") }
+    return context.environment[String(raw.dropFirst(2)[..<end])]?.hasPrefix("/") ?? false
   }
 
   /// The node of the text that an override replaces, and the value's own text.
@@ -87,7 +100,9 @@ private struct ScalarEdit {
   let text: String
 
   init?(replacing tree: Tree, by text: String, in source: SourceText) {
-    guard case .scalar(let value, let plain) = tree.content, source.lines.indices.contains(tree.place.line - 1) else { return nil }
+    guard case .scalar(let value, let plain) = tree.content,
+      source.lines.indices.contains(tree.place.line - 1)
+    else { return nil }
     let row = Array(source.lines[tree.place.line - 1].unicodeScalars)
     let start = tree.place.column - 1
     guard row.indices.contains(start) else { return nil }
@@ -105,7 +120,8 @@ private struct ScalarEdit {
     var lines = source.lines.map { Array($0.unicodeScalars) }
     for edit in edits.sorted(by: { ($0.place.line, $0.place.column) > ($1.place.line, $1.place.column) }) {
       let start = edit.place.column - 1
-      lines[edit.place.line - 1].replaceSubrange(start..<(start + edit.place.length), with: edit.text.unicodeScalars)
+      lines[edit.place.line - 1].replaceSubrange(
+        start..<(start + edit.place.length), with: edit.text.unicodeScalars)
     }
     return lines.map { row in
       var view = String.UnicodeScalarView()

@@ -5,7 +5,9 @@ enum Scalars {
   /// Decimal digits with an optional sign and `_` between digits; no leading zeros, so nothing looks octal.
   static func isInteger(_ text: String) -> Bool {
     var bytes = Array(text.utf8)
-    if let first = bytes.first, first == UInt8(ascii: "-") || first == UInt8(ascii: "+") { bytes.removeFirst() }
+    if let first = bytes.first, first == UInt8(ascii: "-") || first == UInt8(ascii: "+") {
+      bytes.removeFirst()
+    }
     guard isDigits(bytes[...]) else { return false }
     return bytes.count == 1 || bytes[0] != UInt8(ascii: "0")
   }
@@ -26,7 +28,9 @@ enum Scalars {
   static func share(_ text: String) -> Double? {
     guard text.utf8.last == UInt8(ascii: "%") else { return number(text) }
     let mantissa = String(text.dropLast())
-    guard number(mantissa) != nil, !mantissa.utf8.contains(where: { $0 | 0x20 == UInt8(ascii: "e") }) else { return nil }
+    guard number(mantissa) != nil, !mantissa.utf8.contains(where: { $0 | 0x20 == UInt8(ascii: "e") }) else {
+      return nil
+    }
     // Shifting the decimal point in the text rounds once: 5% is the same number as 0.05.
     return Double(mantissa.filter { $0 != "_" } + "e-2")
   }
@@ -41,7 +45,9 @@ enum Scalars {
     var digits = ""
     for scalar in text.unicodeScalars {
       if scalar.isASCII, let unit = units[UInt8(ascii: scalar)] {
-        guard unit < last, !digits.hasPrefix("-"), !digits.hasPrefix("+"), let value = number(digits) else { return nil }
+        guard unit < last, !digits.hasPrefix("-"), !digits.hasPrefix("+"), let value = number(digits) else {
+          return nil
+        }
         total += value * unit
         last = unit
         digits = ""
@@ -53,7 +59,9 @@ enum Scalars {
   }
 
   /// True where a scalar says that there is no value.
-  static func isNull(_ text: String) -> Bool { ["", "~", "null", "Null", "NULL"].contains { same($0, text) } }
+  static func isNull(_ text: String) -> Bool {
+    ["", "~", "null", "Null", "NULL"].contains { same($0, text) }
+  }
 
   private static func isDigits(_ bytes: ArraySlice<UInt8>) -> Bool {
     guard let first = bytes.first, let last = bytes.last else { return false }
@@ -75,7 +83,9 @@ enum Scalars {
   private static func isNumber(_ text: String) -> Bool {
     var rest = Array(text.utf8)[...]
     func dropSign() {
-      if let first = rest.first, first == UInt8(ascii: "-") || first == UInt8(ascii: "+") { rest = rest.dropFirst() }
+      if let first = rest.first, first == UInt8(ascii: "-") || first == UInt8(ascii: "+") {
+        rest = rest.dropFirst()
+      }
     }
     dropSign()
     if let e = rest.firstIndex(where: { $0 | 0x20 == UInt8(ascii: "e") }) {
@@ -91,7 +101,9 @@ enum Scalars {
     let whole = rest[..<dot]
     let fraction = rest[(dot + 1)...]
     guard !(whole.isEmpty && fraction.isEmpty) else { return false }
-    guard whole.isEmpty || (isDigits(whole) && (whole.count == 1 || whole.first != UInt8(ascii: "0"))) else { return false }
+    guard whole.isEmpty || (isDigits(whole) && (whole.count == 1 || whole.first != UInt8(ascii: "0"))) else {
+      return false
+    }
     return fraction.isEmpty || isDigits(fraction)
   }
 }

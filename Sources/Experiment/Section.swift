@@ -56,20 +56,24 @@ final class Section {
     collector.report("\(label(key)): \(message)", at: place, hint: hint, kind: kind)
   }
   func mismatch(_ key: String, _ tree: Tree, expected: String, hint: String? = nil) {
-    collector.report("\(label(key)): expected \(expected), found \(tree.kindName)", at: tree.place, hint: hint)
+    collector.report(
+      "\(label(key)): expected \(expected), found \(tree.kindName)", at: tree.place, hint: hint)
   }
   func require(_ key: String, hint: String? = nil) -> Bool {
     if has(key) { return true }
     collector.report(
-      name.isEmpty ? "the key '\(key)' is missing" : "\(name): the key '\(key)' is missing", at: place, hint: hint)
+      name.isEmpty ? "the key '\(key)' is missing" : "\(name): the key '\(key)' is missing", at: place,
+      hint: hint)
     return false
   }
 
   /// Reports every key that nobody has asked for.
   func finish() {
     for entry in entries where !known.contains(where: { same($0, entry.key) }) {
-      let where_ = name.isEmpty ? "" : " in \(name)"
-      collector.report("unknown key \(quoted(entry.key))\(where_)", at: entry.keyPlace, hint: hint(for: entry.key))
+      if collector.isFull { return }
+      let context = name.isEmpty ? "" : " in \(name)"
+      collector.report(
+        "unknown key \(quoted(entry.key))\(context)", at: entry.keyPlace, hint: hint(for: entry.key))
     }
   }
 
@@ -98,7 +102,8 @@ extension Section {
   func integer<T: FixedWidthInteger>(_ key: String, in range: ClosedRange<T>) -> T? {
     let expected =
       range.upperBound == T.max
-      ? "an integer of \(range.lowerBound) or more" : "an integer from \(range.lowerBound) to \(range.upperBound)"
+      ? "an integer of \(range.lowerBound) or more"
+      : "an integer from \(range.lowerBound) to \(range.upperBound)"
     guard let (text, plain, tree) = scalar(key, expected: expected) else { return nil }
     guard plain, let value = Scalars.integer(text, as: T.self) else {
       mismatch(key, tree, expected: expected, hint: integerHint(text, plain: plain))
@@ -129,7 +134,9 @@ extension Section {
     guard let (text, plain, tree) = scalar(key, expected: range.words) else { return nil }
     guard plain, let value = parse(text) else {
       let lower = text.lowercased()
-      let infinite = lower.contains("nan") || lower.contains("inf") || (plain && Double(text).map { !$0.isFinite } ?? false)
+      let infinite =
+        lower.contains("nan") || lower.contains("inf")
+        || (plain && Double(text).map { !$0.isFinite } ?? false)
       mismatch(
         key, tree, expected: range.words,
         hint: infinite
@@ -148,7 +155,8 @@ extension Section {
     let expected = "a duration such as 8h, 90m or 30s"
     guard let (text, plain, tree) = scalar(key, expected: expected) else { return nil }
     guard plain, let value = Scalars.seconds(text), value > 0 else {
-      mismatch(key, tree, expected: expected, hint: Scalars.isInteger(text) ? "for seconds write \(text)s" : nil)
+      mismatch(
+        key, tree, expected: expected, hint: Scalars.isInteger(text) ? "for seconds write \(text)s" : nil)
       return nil
     }
     return value
@@ -158,9 +166,11 @@ extension Section {
     guard let (text, plain, tree) = scalar(key, expected: "true or false") else { return nil }
     if plain, text == "true" { return true }
     if plain, text == "false" { return false }
-    let yes = ["yes", "on", "y", "1"], no = ["no", "off", "n", "0"]
+    let yes = ["yes", "on", "y", "1"]
+    let no = ["no", "off", "n", "0"]
     let lower = text.lowercased()
-    let meant = lower == "true" || yes.contains(lower) ? "true" : lower == "false" || no.contains(lower) ? "false" : nil
+    let meant =
+      lower == "true" || yes.contains(lower) ? "true" : lower == "false" || no.contains(lower) ? "false" : nil
     mismatch(key, tree, expected: "true or false", hint: meant.map { "did you mean \($0)?" })
     return nil
   }
@@ -173,10 +183,14 @@ extension Section {
     guard let (text, _, tree) = scalar(key, expected: expected) else { return nil }
     return accept(text, tree, label(key), choices, notYet)
   }
-  func accept(_ text: String, _ tree: Tree, _ name: String, _ choices: [String], _ notYet: [String]) -> String? {
+  func accept(_ text: String, _ tree: Tree, _ name: String, _ choices: [String], _ notYet: [String])
+    -> String?
+  {
     if choices.contains(where: { same($0, text) }) { return text }
     if notYet.contains(where: { same($0, text) }) {
-      collector.report("\(name): \(quoted(text)) is not yet supported", at: tree.place, hint: "use \(choices.joined(separator: " or "))")
+      collector.report(
+        "\(name): \(quoted(text)) is not yet supported", at: tree.place,
+        hint: "use \(choices.joined(separator: " or "))")
       return nil
     }
     collector.report(
@@ -224,7 +238,9 @@ extension Section {
   func integers(_ key: String, in range: ClosedRange<Int>) -> [Int]? {
     guard let items = list(key, of: "integers") else { return nil }
     return items.compactMap { item in
-      if case .scalar(let text, true) = item.content, let value = Scalars.integer(text, as: Int.self), range.contains(value) {
+      if case .scalar(let text, true) = item.content, let value = Scalars.integer(text, as: Int.self),
+        range.contains(value)
+      {
         return value
       }
       mismatch(key, item, expected: "an integer from \(range.lowerBound) to \(range.upperBound)")

@@ -59,7 +59,8 @@ struct SourceText {
       }
       if got < 0, errno == EINTR { continue }
       guard got >= 0 else {
-        throw failure(path, "cannot read: \(String(cString: strerror(errno)))", kind: .missingInput, hint: nil)
+        throw failure(
+          path, "cannot read: \(String(cString: strerror(errno)))", kind: .missingInput, hint: nil)
       }
       if got == 0 { break }
       count += got

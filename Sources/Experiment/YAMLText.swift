@@ -21,7 +21,9 @@ enum YAMLText {
       case "\r": result += "\\r"
       default:
         let value = scalar.value
-        let printable = (0x20..<0x7F).contains(value) || (value >= 0xA0 && ![0x2028, 0x2029, 0xFEFF, 0xFFFE, 0xFFFF].contains(value))
+        let printable =
+          (0x20..<0x7F).contains(value)
+          || (value >= 0xA0 && ![0x2028, 0x2029, 0xFEFF, 0xFFFE, 0xFFFF].contains(value))
         if printable {
           result.unicodeScalars.append(scalar)
         } else {

@@ -66,7 +66,9 @@ struct TreeComposer {
         }
         return convert(root, lines: source.lines.map { Array($0.unicodeScalars) }, depth: 0)
       } catch YamlError.duplicatedKeysInMapping(let names, let context) {
-        guard let renamed = rename(names.first ?? "", after: context.mark, in: source, turn: turn) else { return nil }
+        guard let renamed = rename(names.first ?? "", after: context.mark, in: source, turn: turn) else {
+          return nil
+        }
         source = renamed
       } catch let error as YamlError {
         report(error)
@@ -80,7 +82,12 @@ struct TreeComposer {
   }
 
   private func place(_ line: Int, _ column: Int, _ length: Int) -> Place {
-    Place(origin: origin, line: line, column: column + (line == 1 ? offset : 0), length: length)
+    if line > 1, case .argument(let index) = origin, collector.arguments.indices.contains(index) {
+      // An argument is one line; what is missing at its end is missing behind its last character.
+      return Place(
+        origin: origin, line: 1, column: collector.arguments[index].unicodeScalars.count + 1, length: 1)
+    }
+    return Place(origin: origin, line: line, column: column + (line == 1 ? offset : 0), length: length)
   }
   private func report(_ message: String, _ line: Int, _ column: Int, length: Int = 1, hint: String? = nil) {
     collector.report(message, at: place(line, column, length), hint: hint)
@@ -193,14 +200,17 @@ struct TreeComposer {
           hint: "first given in line \(first.line)")
         let mark = Unicode.Scalar(TreeComposer.repeatMarks.lowerBound + UInt32(turn)) ?? "\u{E000}"
         for index in column..<(column + spelling.count) { lines[line][index] = mark }
-        return SourceText(lines.map { row in
-          var view = String.UnicodeScalarView()
-          view.append(contentsOf: row)
-          return String(view)
-        }.joined(separator: "\n"))
+        return SourceText(
+          lines.map { row in
+            var view = String.UnicodeScalarView()
+            view.append(contentsOf: row)
+            return String(view)
+          }.joined(separator: "\n"))
       }
     }
-    report("the key \(quoted(name)) is given twice", first.line, first.column, length: max(1, name.unicodeScalars.count))
+    report(
+      "the key \(quoted(name)) is given twice", first.line, first.column,
+      length: max(1, name.unicodeScalars.count))
     return nil
   }
 
@@ -208,12 +218,15 @@ struct TreeComposer {
   private func hasTooManyAliases(_ source: SourceText) -> Bool {
     var anchors: Set<String> = []
     var aliases: [(name: String, line: Int, column: Int)] = []
-    for (line, text) in source.lines.enumerated() where text.utf8.contains(where: { $0 == 0x26 || $0 == 0x2A }) {
+    for (line, text) in source.lines.enumerated()
+    where text.utf8.contains(where: { $0 == 0x26 || $0 == 0x2A }) {
       let row = Array(text.unicodeScalars)
       for (column, scalar) in row.enumerated() where scalar == "&" || scalar == "*" {
         let before = row[..<column].last { $0 != " " && $0 != "\t" }
         guard before == nil || ":-?[{,".unicodeScalars.contains(before ?? " ") else { continue }
-        let name = row[(column + 1)...].prefix { $0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "_" || $0 == "-" }
+        let name = row[(column + 1)...].prefix {
+          $0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "_" || $0 == "-"
+        }
         guard !name.isEmpty else { continue }
         let word = String(String.UnicodeScalarView(name))
         if scalar == "&" { anchors.insert(word) } else { aliases.append((word, line + 1, column + 1)) }

@@ -1,0 +1,266 @@
+// plan.yaml and what is built on it: round trip, resume comparison, every key is read, rewriting, template, manual.
+// The keys of plan.yaml are the list of all keys, so a key that nobody reads or explains is found here.
+import Experiment
+import Foundation
+import Testing
+
+@Suite struct PlanTextTests {
+  @Test func planYAMLGivesTheEqualPlan() throws {
+    try withWorkspace { directory in
+      let models = [
+        "models/base",
+        "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, vocab_size: 9, tokenizer: models/tokenizer }",
+        "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }",
+        "{ architecture: mlp, hidden_sizes: [4], heads: task }",
+      ]
+      var texts = models.map { minimal.replacing("models/base", with: $0) }
+      texts.append(full)
+      texts.append(minimal.replacing("num_epochs: 1", with: "optimizer: sgd"))
+      texts.append(
+        minimal
+          + "time_limit: 1.5s\nprobes: [ { name: \"yes\", path: data/general/test.txt, prompt: \"a\\u0085: é\\t'\\\"\\\\ # x\" } ]\n"
+      )
+      for text in texts {
+        let plan = try read(text, in: directory, ["seed=3"]).plan
+        let yaml = plan.yaml(notes: ["retain 0.1.0", "two\nlines"])
+        // From another folder: a plan stands on its own.
+        let again = try read(yaml, in: "/", []).plan
+        #expect(again == plan, "\(yaml)")
+        #expect(again.yaml(notes: ["retain 0.1.0", "two\nlines"]) == yaml)
+      }
+    }
+  }
+
+  @Test func oddPathsSurvive() throws {
+    try withWorkspace { directory in
+      let odd = directory + "/a[b] ${x} *"
+      try FileManager.default.createDirectory(atPath: odd, withIntermediateDirectories: true)
+      for name in ["q*.jsonl", "z y'\".jsonl"] {
+        try Data().write(to: URL(fileURLWithPath: odd + "/" + name))
+      }
+      let text = minimal.replacing("models/base", with: "\(directory)/models/base")
+        .replacing("path: data/medical/train.jsonl", with: "path: \"*.jsonl\"")
+      let plan = try read(text, in: odd).plan
+      #expect(plan.stages[0].datasets[0].paths == ["/q*.jsonl", "/z y'\".jsonl"].map { odd + $0 })
+      #expect(try read(plan.yaml(), in: "/").plan == plan)
+      let exact = try read(text.replacing("\"*.jsonl\"", with: "\"q*.jsonl\""), in: odd).plan
+      #expect(exact.stages[0].datasets[0].paths == [odd + "/q*.jsonl"])
+    }
+  }
+
+  @Test func inputsMayBeGoneWhenAPlanIsOnlyReadBack() throws {
+    let plan = try withWorkspace { try read(full, in: $0).plan }
+    let context = PathContext(directory: "/", workingDirectory: "/", environment: [:], checksFiles: false)
+    #expect(try ExperimentFile.parse(plan.yaml(), context: context).plan == plan)
+    #expect(issues(plan.yaml(), in: "/").exitCode == 66)
+  }
+
+  /// Another valid value for every key of the file; what the full experiment holds differs from each.
+  static let changes: [String: String] = [
+    "name": "other", "base_model": "models/base", "base_data.0.path": "data/general/test.txt",
+    "base_data.0.type": "prompt_completion", "base_data.0.weight": "4", "base_data.0.documents": "file",
+    "base_tokens": "5", "output_dir": "elsewhere", "threads": "1", "time_limit": "9s", "seed": "4",
+    "plan.file": "/other.yaml", "plan.overrides": "[seed=18]",
+    "training.sequence_len": "64", "training.sample_packing": "true", "training.train_on_inputs": "false",
+    "training.excess_length_strategy": "raise", "training.micro_batch_size": "1",
+    "training.gradient_accumulation_steps": "7", "training.num_epochs": "9", "training.max_steps": "3",
+    "training.max_tokens": "77", "training.learning_rate": "1", "training.lr_scheduler": "linear",
+    "training.warmup_ratio": "0", "training.min_lr_ratio": "1", "training.weight_decay": "0",
+    "training.max_grad_norm": "2", "training.adam_beta1": "0.1", "training.adam_beta2": "0.1",
+    "training.adam_epsilon": "0.1", "training.freeze": "[]", "training.loss_watchdog_threshold": "0",
+    "stages.medical.training.early_stopping_patience": "0",
+    "stages.digits.training": "{ optimizer: sgd }",
+    "methods.ewc.lambda": "1", "methods.ewc.variant": "online", "methods.ewc.decay": "0.5",
+    "methods.ewc.form": "proximal", "methods.ewc.fisher.labels": "expected",
+    "methods.ewc.fisher.unit": "sequence",
+    "methods.ewc.fisher.examples": "5", "methods.ewc.fisher.samples": "5", "methods.replay.ratio": "0",
+    "methods.replay.budget_tokens": "5", "methods.replay.selection": "reservoir",
+    "compare.l2sp.l2sp.lambda": "5", "compare.l2sp.l2sp.form": "proximal",
+    "compare.l2sp.l2sp.anchor": "previous",
+    "compare.naive": "[replay]", "methods": "[]",
+    "stages.digits.name": "numbers", "stages.medical.datasets.0.path": "data/legal/a.jsonl",
+    "stages.medical.datasets.0.type": "text", "stages.medical.datasets.0.weight": "1",
+    "stages.medical.datasets.0.documents": "line", "stages.digits.datasets.0.images": "data/mnist/labels",
+    "stages.digits.datasets.0.labels": "data/mnist/images", "stages.digits.datasets.0.classes": "[3]",
+    "stages.digits.datasets.0.permute_seed": "1", "stages.medical.val": "data/medical/test.jsonl",
+    "stages.legal.two.val_set_size": "0.5", "stages.legal.two.methods": "[replay]",
+    "probes.general.name": "other", "probes.general.path": "data/general/test.jsonl",
+    "probes.general.metrics": "[bits_per_byte]", "probes.general.documents": "line",
+    "probes.general.limit": "1",
+    "probes.general.home": "medical", "probes.blimp.type": "multiple_choice",
+    "probes.casehold.num_fewshot": "1",
+    "probes.casehold.fewshot_path": "data/probes/blimp.jsonl", "probes.casehold.prompt": "x",
+    "probes.digits.images": "data/mnist/labels", "probes.digits.labels": "data/mnist/images",
+    "probes.digits.classes": "[1]", "probes.digits.permute_seed": "1",
+    "evaluate.at": "[base]", "evaluate.eval_steps": "1", "evaluate.watch_items": "1",
+    "evaluate.confidence": "0.5",
+    "evaluate.bootstrap": "1", "evaluate.window": "9", "data_checks.exact_duplicates": "off",
+    "data_checks.probe_overlap.ngram": "1", "data_checks.probe_overlap.document_share": "1",
+    "data_checks.probe_overlap.max_documents": "1", "data_checks.probe_overlap.action": "off",
+    "checkpoint.save_steps": "0", "checkpoint.save_total_limit": "1", "logging.logging_steps": "1",
+    "tune.stage": "medical", "tune.search": "{ seed: { values: [1] } }", "tune.sampler": "grid",
+    "tune.trials": "1",
+    "tune.pick": "knee",
+  ]
+  /// Keys with one accepted value, and the value that is refused with `not yet supported` or otherwise.
+  static let fixed: [String: String] = [
+    "schema": "2", "training.precision": "bf16", "training.adapter": "lora",
+    "training.gradient_checkpointing": "true",
+    "methods.ewc.fisher.structure": "kronecker", "data_checks.near_duplicates": "warn",
+    "logging.report_to": "[tensorboard]", "gates": "[{probe: general}]", "samples": "[x]", "seeds": "[1]",
+  ]
+  /// Keys of a new model with two values each.
+  static let modelChanges: [String: [(String, String)]] = [
+    "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }":
+      [
+        ("architecture", "gpt2"), ("hidden_size", "32"), ("intermediate_size", "5"),
+        ("num_hidden_layers", "1"),
+        ("num_attention_heads", "2"), ("num_key_value_heads", "1"), ("max_position_embeddings", "8"),
+        ("rope_theta", "5"),
+        ("rms_norm_eps", "1"), ("tie_word_embeddings", "true"), ("vocab_size", "5"),
+        ("tokenizer", "models/tokenizer/tokenizer.json"),
+      ],
+    "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }":
+      [
+        ("layer_norm_epsilon", "1")
+      ],
+    "{ architecture: mlp, hidden_sizes: [4], heads: task }": [
+      ("hidden_sizes", "[5]"), ("heads", "class"), ("input_size", "5"),
+    ],
+  ]
+
+  @Test func everyKeyIsRead() throws {
+    try withWorkspace { directory in
+      // Overrides are recorded, so they are taken out before plans are compared.
+      func plan(_ text: String, _ overrides: [String]) throws -> ExperimentPlan {
+        var plan = try read(text, in: directory, overrides).plan
+        plan.overrides.removeLast(overrides.count)
+        return plan
+      }
+      let text = full + "plan: { file: \(directory)/my.yaml, overrides: [] }\n"
+      let original = try plan(text, [])
+      for (key, value) in PlanTextTests.changes {
+        do {
+          #expect(try plan(text, ["\(key)=\(value)"]) != original, "\(key) is read by nothing")
+        } catch {
+          // Renaming or removing what others refer to is noticed, which is reading too.
+          #expect(["stages.digits.name", "methods"].contains(key), "\(key): \(error)")
+        }
+      }
+      for (key, value) in PlanTextTests.fixed {
+        #expect(issues(text, in: directory, ["\(key)=\(value)"]).exitCode == 78, "\(key) is read by nothing")
+      }
+      for (model, changes) in PlanTextTests.modelChanges {
+        let text = minimal.replacing("models/base", with: model)
+        let original = try plan(text, [])
+        for (key, value) in changes {
+          #expect(try plan(text, ["base_model.\(key)=\(value)"]) != original, "\(key) is read by nothing")
+        }
+      }
+    }
+  }
+
+  @Test func everyKeyOfTheManualIsTestedAndEveryTestedKeyExplained() {
+    var tested = Set(PlanTextTests.changes.keys).union(PlanTextTests.fixed.keys)
+    for changes in PlanTextTests.modelChanges.values {
+      tested.formUnion(changes.map { "base_model.\($0.0)" })
+    }
+    for key in tested { #expect(Manual.explain(key) != nil, "\(key) is not explained") }
+    let lastParts = Set(tested.flatMap { $0.split(separator: ".") }.map(String.init))
+    for key in Manual.keys {
+      let last = key.split(separator: ".").last.map(String.init) ?? key
+      let text = Manual.explain(key) ?? ""
+      #expect(text.hasPrefix(key) && text.count > key.count + 20, "\(key)")
+      #expect(lastParts.contains(last) || key == "training.optimizer", "\(key) is not tested")
+    }
+    #expect(Set(Manual.keys).count == Manual.keys.count)
+  }
+
+  @Test func resumeComparesWhatMatters() throws {
+    try withWorkspace { directory in
+      let plan = try read(full, in: directory).plan
+      let allowed = [
+        "threads=1", "time_limit=9h", "logging.logging_steps=3", "checkpoint.save_steps=5",
+        "checkpoint.save_total_limit=9", "output_dir=y", "tune.trials=3",
+      ]
+      #expect(plan.resumeCompatibilityDifferences(try read(full, in: directory, allowed).plan) == [])
+      let other = try read(
+        full, in: directory, ["training.learning_rate=1e-3", "methods.ewc.lambda=3", "evaluate.window=64"]
+      ).plan
+      let differences = other.resumeCompatibilityDifferences(plan)
+      #expect(differences.contains("training.learning_rate: 0.0001 became 0.001"))
+      #expect(differences.contains("methods.ewc.lambda: posterior became 3.0"))
+      #expect(differences.contains("stages.medical.training.learning_rate: 0.0001 became 0.001"))
+      #expect(differences.contains("evaluate.window: 128 became 64"))
+      let shorter = try read(full.replacing("  threads: 2\n", with: ""), in: directory, ["methods=[replay]"])
+        .plan
+      #expect(shorter.resumeCompatibilityDifferences(plan).contains { $0.hasPrefix("methods:") })
+      #expect(plan.resumeCompatibilityDifferences(shorter).contains("methods.ewc.decay: absent became 0.9"))
+    }
+  }
+
+  @Test func theTemplateIsAnExperiment() throws {
+    try withWorkspace { directory in
+      let text = ExperimentFile.template(name: "my clinic")
+      let file = try read(text, in: directory)
+      #expect(file.plan.name == "my-clinic" && file.warnings.isEmpty)
+      #expect(
+        file.plan.stages.map(\.name) == ["medical", "legal"] && file.plan.mainVariantName == "ewc-replay")
+      #expect(try read(ExperimentFile.template(name: ""), in: directory).plan.name == "my-experiment")
+      #expect(!text.split(separator: "\n").contains { $0.count > 110 })
+    }
+  }
+
+  @Test func rewritingKeepsTheTextAndMovesThePaths() throws {
+    try withWorkspace { directory in
+      for text in [full, ExperimentFile.template()] {
+        let file = try read(text, in: directory, ["seed=5"])
+        let key = "methods.replay.ratio"
+        let tuned = try file.settingOverride(key, "0.375")
+        #expect(tuned.contains("0.375") && !tuned.contains("resolved plan"))
+        #expect(tuned.contains("seed: 5"))
+        var plan = try read(tuned, in: "/nowhere").plan
+        let wanted = try read(text, in: directory, ["seed=5", "\(key)=0.375"]).plan
+        plan.file = wanted.file
+        plan.directory = wanted.directory
+        plan.overrides = wanted.overrides
+        #expect(plan == wanted)
+      }
+      // Comments stay.
+      #expect(
+        try read(ExperimentFile.template(), in: directory).settingOverride("seed", "4").contains(
+          "# What guards the past"))
+    }
+  }
+
+  @Test func rewritingFallsBackToThePlan() throws {
+    try withWorkspace { directory in
+      let file = try read(minimal, in: directory)
+      let text = try file.settingOverride("training.learning_rate", "0.5")
+      #expect(text.contains("resolved plan"))
+      #expect(try read(text, in: "/").plan.training.learningRate == 0.5)
+      let inPlace = try file.settingOverride("training.num_epochs", "4")
+      #expect(inPlace.contains("output_dir: \(directory)/runs/small\nname: small"))
+      #expect(throws: ExperimentError.self) { try file.settingOverride("training.learning_rate", "-1") }
+      #expect(throws: ExperimentError.self) { try file.settingOverride("training.nothing", "1") }
+    }
+  }
+
+  @Test func theManualAnswers() throws {
+    let ewc = try #require(Manual.explain("ewc"))
+    #expect(
+      ewc.contains("λ = 2 · theirs") && ewc.contains("λ = N · theirs")
+        && ewc.contains("methods.ewc.fisher.labels"))
+    #expect(Manual.explain("learning_rate") == Manual.explain("training.learning_rate"))
+    #expect(Manual.explain("stages.medical.training.num_epochs") == Manual.explain("training.num_epochs"))
+    #expect(Manual.explain("compare.x.ewc.lambda") == Manual.explain("methods.ewc.lambda"))
+    #expect(Manual.explain("stages.medical.datasets.0.path") == Manual.explain("stages.datasets.path"))
+    #expect(Manual.explain("78")?.contains("Bad configuration") == true && Manual.explain("exit 75") != nil)
+    for code in [0, 1, 2, 64, 65, 66, 69, 71, 73, 74, 75, 77, 78, 80, 130] {
+      #expect(Manual.explain("\(code)") != nil)
+    }
+    #expect(Manual.explain("exit-codes")?.split(separator: "\n").count == 15)
+    #expect(Manual.explain("nonsense") == nil && Manual.explain("") == nil)
+    #expect(Manual.suggestion(for: "leraning_rate") == "training.learning_rate")
+  }
+}
