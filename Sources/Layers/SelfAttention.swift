@@ -22,8 +22,8 @@ public struct SelfAttention {
     self.rotary = rotary
   }
 
-  private var queryWidth: Int { shape.heads * shape.headDimension }
-  private var keyWidth: Int { shape.keyHeads * shape.headDimension }
+  var queryWidth: Int { shape.heads * shape.headDimension }
+  var keyWidth: Int { shape.keyHeads * shape.headDimension }
 
   /// Queries, keys and values as windows on one [N, queryWidth + 2·keyWidth] buffer.
   private func windows(_ joined: Tensor) -> (q: Tensor, k: Tensor, v: Tensor) {
@@ -33,7 +33,7 @@ public struct SelfAttention {
     )
   }
 
-  private func project(_ x: Tensor, _ context: Context) -> (q: Tensor, k: Tensor, v: Tensor) {
+  func project(_ x: Tensor, _ context: Context) -> (q: Tensor, k: Tensor, v: Tensor) {
     switch projections {
     case .fused(let joined): return windows(joined.forward(x, on: context.backend))
     case .separate(let query, let key, let value):

@@ -22,6 +22,15 @@ public struct TransformerBlock {
     self.feedForwardNorm = feedForwardNorm
     self.feedForward = feedForward
   }
+
+  func feed(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
+    residual(x, norm: feedForwardNorm, context: context) { x, context in
+      switch feedForward {
+      case .gated(let layer): layer(x, context)
+      case .plain(let layer): layer(x, context)
+      }
+    }
+  }
 }
 
 /// A language model.
@@ -63,12 +72,7 @@ public final class Transformer: Network {
       let (attended, attentionBack) = residual(x, norm: block.attentionNorm, context: context) { x, context in
         block.attention(x, context)
       }
-      let (fed, feedBack) = residual(attended, norm: block.feedForwardNorm, context: context) { x, context in
-        switch block.feedForward {
-        case .gated(let layer): layer(x, context)
-        case .plain(let layer): layer(x, context)
-        }
-      }
+      let (fed, feedBack) = block.feed(attended, context)
       x = fed
       if recording { pullbacks += [attentionBack, feedBack] }
     }
@@ -85,5 +89,41 @@ public final class Transformer: Network {
   /// Logits of every token.  [N, V]; for short batches: nothing is cut into blocks.
   public func logits(_ batch: Batch, on backend: any Backend) -> Tensor {
     outputHead.linear.forward(forward(batch, recording: false, on: backend).hidden, on: backend)
+  }
+
+  /// An empty cache for `sequences` texts of at most `capacity` tokens each.
+  ///
+  /// - Cost: 8 · layers · sequences · capacity · keyHeads · headDimension bytes
+  public func cache(sequences: Int, capacity: Int, on backend: any Backend) -> KeyValueCache {
+    KeyValueCache(
+      layers: blocks.count, width: configuration.keyHeads * configuration.headDimension, sequences: sequences,
+      capacity: min(capacity, configuration.contextLength), on: backend)
+  }
+  /// Feeds the next tokens of every cached sequence and gives the logits after each one's last.
+  ///
+  /// The tokens of one sequence stand together: all at once into an empty cache, then one at a time.
+  /// - Shapes: tokens [sequences · n] → [sequences, V]
+  public func extend(_ tokens: [Int32], cache: KeyValueCache, on backend: any Backend) -> Tensor {
+    let fresh = tokens.count / cache.sequences
+    precondition(
+      fresh > 0 && fresh * cache.sequences == tokens.count && cache.length + fresh <= cache.capacity,
+      "\(tokens.count) tokens for \(cache.sequences) sequences at \(cache.length) of \(cache.capacity)")
+    var batch = Batch(
+      tokens: tokens, targets: [Int32](repeating: -1, count: tokens.count),
+      lengths: [Int](repeating: fresh, count: cache.sequences))
+    for index in batch.positions.indices { batch.positions[index] += Int32(cache.length) }
+    let context = Context(batch, on: backend)
+    var (x, _) = embedding(batch, context)
+    for (layer, block) in blocks.enumerated() {
+      let (normalized, _) = block.attentionNorm(x, context)
+      let attended = block.attention.extend(normalized, context, cache: cache, layer: layer)
+      backend.add(x, scaled: 1, into: attended)
+      (x, _) = block.feed(attended, context)
+    }
+    cache.advance(by: fresh)
+    let (hidden, _) = finalNorm(x, context)
+    let last = backend.empty(cache.sequences, hidden.columns)
+    backend.gather(hidden, tokens: (1...cache.sequences).map { Int32($0 * fresh - 1) }, into: last)
+    return outputHead.linear.forward(last, on: backend)
   }
 }

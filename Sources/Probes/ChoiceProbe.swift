@@ -57,7 +57,8 @@ struct ChoiceProbe: Sendable {
       found.append((tokens, shared))
     }
     for index in found.indices {
-      let peers = candidates.indices.filter { candidates[$0].prompt == candidates[index].prompt }
+      let prompt = candidates[index].prompt.utf8
+      let peers = candidates.indices.filter { candidates[$0].prompt.utf8.elementsEqual(prompt) }
       found[index].firstScored = peers.map { found[$0].firstScored }.min() ?? found[index].firstScored
     }
     return found

@@ -1,6 +1,5 @@
 // A probe whose files are read and tokenised: prepared once, asked after every stage.
 import Corpus
-import Foundation
 import Layers
 import Ledger
 import Models

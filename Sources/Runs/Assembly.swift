@@ -22,7 +22,7 @@ public final class Assembly {
   private let baseValues: Tensor?
   /// Results of the base that every variant would compute alike.
   let sharedBase = SharedResults()
-  var baseMeasurements: [Measurement]?
+  var baseMeasurements: [Ledger.Measurement]?
 
   /// - Parameter reuse: variants or trials will start from the base again
   public init(_ plan: ExperimentPlan, backend: CPUBackend? = nil, reuse: Bool) throws {
@@ -31,7 +31,14 @@ public final class Assembly {
     self.backend = backend
     model = try Self.baseModel(plan, on: backend)
     probes = try plan.probes.map { try PreparedProbe(Self.definition($0), model: model) }
-    data = try ChainData(plan, model: model, probeRows: probes.map { ($0.name, $0.rows) })
+    let documents = try plan.probes.filter { $0.images == nil }.map { probe in
+      (
+        name: probe.name,
+        rows: try DataReader.read(
+          paths: probe.paths, documents: DocumentRule(rawValue: probe.documents.rawValue) ?? .blankLine)
+      )
+    }
+    data = try ChainData(plan, model: model, probeRows: documents)
     baseValues = reuse ? backend.copied(model.transformer.parameters.values) : nil
   }
 
@@ -71,11 +78,21 @@ public final class Assembly {
   }
 
   static func definition(_ probe: ProbePlan) -> ProbeDefinition {
-    ProbeDefinition(
-      name: probe.name, paths: probe.paths, kind: probe.kind.flatMap { ProbeKind(rawValue: $0.rawValue) },
-      metrics: probe.metrics, fewshotCount: probe.fewshotCount, fewshotPath: probe.fewshotPath,
-      prompt: probe.prompt, limit: probe.limit,
-      documents: DocumentRule(rawValue: probe.documents.rawValue) ?? .blankLine)
+    var definition = ProbeDefinition(
+      name: probe.name, paths: probe.paths,
+      kind: probe.kind.map { kind in
+        switch kind {
+        case .text: .text
+        case .minimalPairs: .minimalPairs
+        case .multipleChoice: .multipleChoice
+        case .classification: .classification
+        }
+      }, metrics: probe.metrics, documents: DocumentRule(rawValue: probe.documents.rawValue) ?? .blankLine)
+    definition.fewshotCount = probe.fewshotCount
+    definition.fewshotPath = probe.fewshotPath
+    definition.prompt = probe.prompt
+    definition.limit = probe.limit
+    return definition
   }
 
   /// A fresh method with the plan's options.

@@ -98,7 +98,7 @@ public final class ChainRun {
         confidence: plan.evaluate.confidence, bootstrap: plan.evaluate.bootstrap,
         more: [.init("variant", .string(variant)), .init("parameters", .integer(store.count))],
         environment: Machine.environment(threads: backend.threads, precision: "fp32")))
-    for note in assembly.data.notes { try note(note) }
+    for fact in assembly.data.notes { try note(fact) }
     if plan.evaluate.at.contains(.base) { try measure(after: "base") }
     try consolidate(past: 0, name: "base")
     try save(position)
@@ -116,13 +116,13 @@ public final class ChainRun {
 
   private func measure(after name: String) throws {
     observer.activity("measuring \(assembly.probes.count) probes after \(name)")
-    let measurements: [Measurement]
+    let measurements: [Ledger.Measurement]
     if name == "base", let known = assembly.baseMeasurements {
       measurements = known
     } else {
       measurements = try assembly.probes.flatMap {
         try $0.measure(
-          assembly.model, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
+          assembly.model.transformer, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
       }
       if name == "base" { assembly.baseMeasurements = measurements }
     }
@@ -137,7 +137,7 @@ public final class ChainRun {
   private func watch(_ stage: Int) throws {
     for probe in assembly.probes where plan.evaluate.watchItems > 0 {
       for measurement in try probe.measure(
-        assembly.model, window: plan.evaluate.window, items: plan.evaluate.watchItems,
+        assembly.model.transformer, window: plan.evaluate.window, items: plan.evaluate.watchItems,
         batchTokens: Self.scoringTokens, on: backend)
       {
         try ledger.append(.measurement(measurement, stage: stageNames[stage], step: progress.step))
@@ -187,7 +187,7 @@ public final class ChainRun {
           isReal: isReal, tokens: tokens, batchTokens: batchTokens,
           makeBatches: { $0.isEmpty ? [] : [Batch($0)] }, sharing: past == 0 ? assembly.sharedBase : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
-      for note in notes { try note(note) }
+      for fact in notes { try note(fact) }
     }
   }
 

@@ -60,7 +60,7 @@ public final class ExperimentRun {
   /// Writes plan.yaml, or refuses to continue a run of another plan.
   private func adopt(_ directory: RunDirectory) throws {
     if FileManager.default.fileExists(atPath: directory.plan) {
-      let earlier = try ExperimentFile.load(directory.plan, checkingFiles: false)
+      let earlier = try ExperimentPlan.load(directory.plan, checkingFiles: false)
       let differences = plan.resumeCompatibilityDifferences(earlier)
       guard differences.isEmpty else {
         throw RunError(
