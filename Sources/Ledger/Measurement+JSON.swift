@@ -9,8 +9,8 @@ extension Measurement {
     .object(
       shortMembers + [
         .init("higher_is_better", .bool(higherIsBetter)), .init("form", .string(form.rawValue)),
-        .init("numerators", .array(numerators.map { .number($0) })),
-        .init("denominators", .array(denominators.map { .number($0) })),
+        .init("numerators", .array(numerators.map { JSON(finite: $0) })),
+        .init("denominators", .array(denominators.map { JSON(finite: $0) })),
       ])
   }
 
@@ -19,7 +19,7 @@ extension Measurement {
 
   private var shortMembers: [JSON.Member] {
     [
-      .init("probe", .string(probe)), .init("metric", .string(metric)), .init("value", .number(value)),
+      .init("probe", .string(probe)), .init("metric", .string(metric)), .init("value", JSON(finite: value)),
       .init("stderr", JSON(stderr)), .init("n", .integer(n)), .init("tokens", .integer(tokens)),
       .init("bytes", .integer(bytes)), .init("window", .integer(window)),
     ]
@@ -45,6 +45,9 @@ extension Measurement {
 }
 
 extension JSON {
+  /// Null for nil, NaN and infinities, as they stand in a file.
+  init(finite value: Double?) { self = value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
+
   func require<Value>(
     _ key: String, _ cast: (JSON) -> Value?, _ expected: String
   ) throws(ShapeError) -> Value {

@@ -43,7 +43,7 @@ public struct MatrixRow: Sendable, Equatable {
             .init(
               cell.key,
               .object([
-                .init("value", .number(cell.value)), .init("stderr", JSON(cell.stderr)),
+                .init("value", JSON(finite: cell.value)), .init("stderr", JSON(cell.stderr)),
                 .init("n", .integer(cell.n)),
               ]))
           })),

@@ -37,7 +37,7 @@ import Testing
 
   @Test func jsonKeepsEveryBit() throws {
     var stream = LCG(1)
-    let numerators = (0..<200).map { _ in stream.normal() * 1e-7 + 0.1 } + [1e300, 5e-324, 1.0 / 3, 4]
+    let numerators = (0..<200).map { _ in stream.normal() * 1e-7 + 0.1 } + [1e300, .leastNonzeroMagnitude, 1.0 / 3, 4]
     let original = Measurement(
       probe: "q", metric: "perplexity", form: .exponentialOfRatio, higherIsBetter: false,
       numerators: numerators, denominators: numerators.indices.map { Double($0 + 1) }, tokens: 7, bytes: 9,

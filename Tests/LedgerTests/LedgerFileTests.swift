@@ -5,7 +5,7 @@ import StrictJSON
 import TestKit
 import Testing
 
-@Suite struct LedgerTests {
+@Suite struct LedgerFileTests {
   static func record(_ step: Int, seconds: Double) -> LedgerEvent {
     .step(
       StepRecord(
@@ -23,8 +23,8 @@ import Testing
     try withTemporaryDirectory { folder in
       let path = folder + "/ledger.jsonl"
       let writer = try LedgerWriter(path: path, truncatingTo: nil)
-      try writer.append(LedgerTests.start())
-      try writer.append(LedgerTests.record(1, seconds: 0.5))
+      try writer.append(LedgerFileTests.start())
+      try writer.append(LedgerFileTests.record(1, seconds: 0.5))
       try writer.append(.warning("a \"quoted\"\nline"))
       let bytes = try TextFile.read(path)
       #expect(bytes.count == writer.offset && bytes.last == 0x0A)
@@ -40,21 +40,21 @@ import Testing
   @Test func aResumedRunRepeatsTheSameEvents() throws {
     try withTemporaryDirectory { folder in
       let whole = try LedgerWriter(path: folder + "/whole.jsonl", truncatingTo: 0)
-      for step in 1...4 { try whole.append(LedgerTests.record(step, seconds: 0.25)) }
+      for step in 1...4 { try whole.append(LedgerFileTests.record(step, seconds: 0.25)) }
       let path = folder + "/cut.jsonl"
       var offset = 0
       do {
         let first = try LedgerWriter(path: path, truncatingTo: 0)
-        for step in 1...2 { try first.append(LedgerTests.record(step, seconds: 0.7)) }
+        for step in 1...2 { try first.append(LedgerFileTests.record(step, seconds: 0.7)) }
         offset = first.offset
         try first.append(.checkpoint(path: "c.h5", stage: "medical", step: 2, bytes: 9, seconds: 1))
-        try first.append(LedgerTests.record(3, seconds: 0.7))
+        try first.append(LedgerFileTests.record(3, seconds: 0.7))
         try first.synchronize()
       }
       let second = try LedgerWriter(path: path, truncatingTo: offset)
       #expect(second.offset == offset && second.shortfall == 0)
       try second.append(.resumed(checkpoint: "c.h5", stage: "medical", step: 2))
-      for step in 3...4 { try second.append(LedgerTests.record(step, seconds: 0.6)) }
+      for step in 3...4 { try second.append(LedgerFileTests.record(step, seconds: 0.6)) }
       let events = try LedgerReader.events(path)
       #expect(events.count == 5)
       #expect(
@@ -79,16 +79,12 @@ import Testing
       let inside = try LedgerWriter(path: path, truncatingTo: good.utf8.count + 3)
       #expect(inside.offset == good.utf8.count && inside.shortfall == 3)
       try TextFile.replace(path, with: good + "nonsense\n" + good)
-      do {
-        _ = try LedgerReader.events(path)
-        Issue.record("nonsense was read")
-      } catch { #expect(error.line == 2 && error.kind == .malformed) }
+      let nonsense = #expect(throws: LedgerError.self) { try LedgerReader.events(path) }
+      #expect(nonsense?.line == 2 && nonsense?.kind == .malformed)
       try TextFile.replace(path, with: good + "{\"x\":1}\n")
       #expect(throws: LedgerError.self) { try LedgerReader.events(path) }
-      do {
-        _ = try LedgerReader.events(folder + "/absent.jsonl")
-        Issue.record("an absent file was read")
-      } catch { #expect(error.kind == .missing) }
+      let absent = #expect(throws: LedgerError.self) { try LedgerReader.events(folder + "/absent.jsonl") }
+      #expect(absent?.kind == .missing)
       #expect(throws: LedgerError.self) { try TextFile.read(folder) }
     }
   }
@@ -106,11 +102,11 @@ import Testing
   @Test func aFullDiskTakesBackTheLine() throws {
     guard TextFile.exists("/dev/full") else { return }
     // The device refuses ftruncate or write; either way it is an error with a place, never a crash.
-    do {
+    let full = #expect(throws: LedgerError.self) {
       let writer = try LedgerWriter(path: "/dev/full", truncatingTo: 0)
       try writer.append(.warning("lost"))
-      Issue.record("a full disk took a line")
-    } catch { #expect(error.path == "/dev/full") }
+    }
+    #expect(full?.path == "/dev/full")
   }
 
   @Test func theLedgerAloneGivesResults() throws {
@@ -118,7 +114,7 @@ import Testing
       let path = folder + "/ledger.jsonl"
       let writer = try LedgerWriter(path: path, truncatingTo: 0)
       #expect(try LedgerReader.results([]) == nil)
-      try writer.append(LedgerTests.start())
+      try writer.append(LedgerFileTests.start())
       let before = measurement("g", "bits_per_byte", 1, spread: 0.2)
       let after = measurement("g", "bits_per_byte", 1.5, spread: 0.3)
       try writer.append(.measurement(before, after: "base"))
