@@ -17,9 +17,10 @@ struct Markup {
   }
 
   /// An element that holds only text.
-  mutating func element(_ name: String, _ attributes: Attributes = [:], _ content: String) {
+  mutating func element(_ name: String, _ attributes: Attributes, _ content: String) {
     element(name, attributes) { $0.write(content) }
   }
+  mutating func element(_ name: String, _ content: String) { element(name, [:], content) }
 
   /// An element without content: void in HTML, closed in SVG.
   mutating func void(_ name: String, _ attributes: Attributes = [:]) {
