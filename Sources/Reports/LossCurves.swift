@@ -9,10 +9,10 @@ struct LossCurves {
     var offset: Double
     var steps = 0.0
     var loss: [LineChart.Point] = []
+    var penalty: [LineChart.Point] = []
+    var validation: [LineChart.Point] = []
   }
   private(set) var stages: [Stage] = []
-  private(set) var penalty: [LineChart.Point] = []
-  private(set) var validation: [LineChart.Point] = []
   private(set) var resumed: [Double] = []
 
   init(_ events: [JSON]) {
@@ -30,9 +30,9 @@ struct LossCurves {
       switch kind {
       case "step":
         if let loss = event["loss"]?.double { stages[last].loss.append(LineChart.Point(x: x, y: loss)) }
-        if let value = event["penalty"]?.double { penalty.append(LineChart.Point(x: x, y: value)) }
+        if let value = event["penalty"]?.double { stages[last].penalty.append(LineChart.Point(x: x, y: value)) }
       case "validation":
-        if let loss = event["loss"]?.double { validation.append(LineChart.Point(x: x, y: loss)) }
+        if let loss = event["loss"]?.double { stages[last].validation.append(LineChart.Point(x: x, y: loss)) }
       case "resumed": resumed.append(x)
       default: break
       }
@@ -40,6 +40,7 @@ struct LossCurves {
   }
 
   var loss: [LineChart.Point] { stages.flatMap(\.loss) }
+  var penalty: [LineChart.Point] { stages.flatMap(\.penalty) }
   var bands: [LineChart.Band] {
     stages.map { LineChart.Band(from: $0.offset, to: $0.offset + $0.steps, name: $0.name) }
   }

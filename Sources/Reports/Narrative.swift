@@ -62,7 +62,7 @@ enum Narrative {
       let broken = results.gates.filter { !$0.passed }
       sentences.append(
         broken.isEmpty
-          ? "All \(results.gates.count) gates passed."
+          ? results.gates.count == 1 ? "The gate passed." : "All \(results.gates.count) gates passed."
           : "Broken gates: \(broken.map(\.probe).joined(separator: ", ")).")
     }
     return sentences
@@ -112,18 +112,27 @@ enum Narrative {
           + "probes without one), averaged over probes whose home lies before the last stage; negative where it "
           + "improved. In \(Format.unit(summary.metric))."
       ),
-      (
-        "interval",
-        "\(level(summary)) percentile bootstrap: the documents of each probe are drawn again with replacement, "
-          + "the same draw for all rows of the matrix."
-      ),
+      summary.seedErrors == nil
+        ? (
+          "interval",
+          "\(level(summary)) percentile bootstrap: the documents of each probe are drawn again with "
+            + "replacement, the same draw for all rows of the matrix."
+        )
+        : (
+          "interval",
+          "\(level(summary)) interval of the mean over seeds (Student's t); documents are not drawn again."
+        ),
       ("retention", "best earlier level as a share of the final one, averaged like forgetting; 100% kept all."),
       ("plasticity", "improvement of a probe over its own home stage, averaged over probes with a home."),
       ("bwt", "backward transfer: change of a probe from the end of its home stage to the end of the chain."),
       ("fwt", "forward transfer: improvement of a probe over the base before its home stage began."),
       ("plasticity share", "plasticity ÷ that of naive fine-tuning on the same data in the same order."),
       ("forgetting avoided", "1 − forgetting ÷ that of naive fine-tuning."),
-      ("±", "standard error over the documents or items of a probe."),
+      (
+        "±",
+        "standard error over "
+          + (summary.seedErrors == nil ? "the documents or items of a probe." : "seeds.")
+      ),
       ("↑ ↓", "whether higher or lower is better; changes in brackets are relative to the base row."),
     ]
   }

@@ -54,7 +54,7 @@ enum Page {
       --rule: #343b43; --band: #1d2228; --c0: #56b4e9; --c1: #f0803c; --c2: #2cc295; --c3: #e08fbe;
       --c4: #e69f00; --c5: #8fd0f5; --c6: #bbbbbb; } }
     * { box-sizing: border-box; }
-    body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--ground);
+    body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 68rem; background: var(--ground);
       color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
     h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .6rem; }
     h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; font-weight: 600; }
@@ -63,7 +63,8 @@ enum Page {
     caption { text-align: left; padding-bottom: .3rem; }
     .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
     th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
-    th:first-child { text-align: left; } th { font-weight: 600; } .home { outline: 2px solid var(--ink);
+    th:first-child { text-align: left; } th { font-weight: 600; } thead th { white-space: normal; vertical-align: bottom; }
+    td, tbody th { font-size: .93rem; } .home { outline: 2px solid var(--ink);
       outline-offset: -2px; }
     svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font-size: 11px; }
     .small { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: .5rem 1rem; }

@@ -73,10 +73,9 @@ struct ReportHTML {
   private func curves(_ page: inout Markup) {
     let results = run.results
     let own = run.ownVariant?.name ?? "this run"
-    var lines = [(name: own, matrix: results.matrix)]
-    for variant in run.comparison?.variants ?? [] where variant.name != own {
-      lines.append((variant.name, variant.matrix))
-    }
+    // In the order of the comparison, so that a variant keeps its colour and shape over the page.
+    var lines = (run.comparison?.variants ?? []).map { (name: $0.name, matrix: $0.matrix) }
+    if run.ownVariant == nil { lines.append((own, results.matrix)) }
     let positions = ["base"] + results.stages
     guard results.matrix.count > 1 else { return }
     Page.section(&page, "Learned and forgotten, probe by probe") { page in
@@ -88,9 +87,9 @@ struct ReportHTML {
               name: line.name,
               points: positions.enumerated().compactMap { row, name in
                 line.matrix.first { $0.after == name }?.cell(probe.key).map {
-                  LineChart.Point(x: Double(row), y: $0.value, error: index == 0 ? $0.stderr : nil)
+                  LineChart.Point(x: Double(row), y: $0.value, error: line.name == own ? $0.stderr : nil)
                 }
-              }, index: index, isMain: index == 0)
+              }, index: index, isMain: line.name == own)
           }
           guard series.contains(where: { !$0.points.isEmpty }) else { continue }
           page.element("figure", ["style": "margin:0"]) { page in
@@ -98,7 +97,7 @@ struct ReportHTML {
             LineChart(
               title: "\(probe.name) after each stage",
               yName: Format.unit(probe.metric) + (probe.higherIsBetter ? ", up is better" : ", down is better"),
-              series: series, positions: positions, width: 400, height: 240
+              series: series, positions: positions, width: 340, height: 220
             ).write(to: &page)
           }
         }
@@ -148,10 +147,9 @@ struct ReportHTML {
           points: LineChart.thinned(LineChart.smoothed(stage.loss, span: max(1, Double(stage.loss.count) / 15))),
           index: 0, hasMarkers: false)
       }
-      if !curves.validation.isEmpty {
-        series.append(LineChart.Series(name: "validation", points: curves.validation, index: 1))
-      }
-      Chart.legend(&page, curves.validation.isEmpty ? ["training"] : ["training", "validation"])
+      let validated = curves.stages.filter { !$0.validation.isEmpty }
+      series += validated.map { LineChart.Series(name: "validation", points: $0.validation, index: 1) }
+      Chart.legend(&page, validated.isEmpty ? ["training"] : ["training", "validation"])
       LineChart(
         title: "Loss over the steps of all stages", xName: "step", yName: "nats per token, without the penalty",
         series: series, bands: curves.bands, marks: curves.resumed
@@ -159,10 +157,9 @@ struct ReportHTML {
       if curves.penalty.contains(where: { $0.y != 0 }) {
         LineChart(
           title: "Penalty over the steps of all stages", xName: "step", yName: "penalty of the methods",
-          series: [
-            LineChart.Series(
-              name: "penalty", points: LineChart.thinned(curves.penalty), index: 2, hasMarkers: false)
-          ], bands: curves.bands, marks: curves.resumed, height: 200
+          series: curves.stages.map {
+            LineChart.Series(name: "penalty", points: LineChart.thinned($0.penalty), index: 0, hasMarkers: false)
+          }, bands: curves.bands, marks: curves.resumed, height: 200
         ).write(to: &page)
         if let share = curves.penaltyShare {
           page.element(

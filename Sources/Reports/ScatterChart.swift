@@ -10,7 +10,8 @@ struct ScatterChart {
     var yInterval: (Double, Double)?
     var index: Int
     var isChosen = false
-    var isLabelled = true
+    /// Beside the point, or below it where another label stands there.
+    var isLabelBelow = false
   }
   var title: String
   var xName: String
@@ -58,9 +59,8 @@ struct ScatterChart {
         Chart.marker(
           &svg, x(point.x), y(point.y), index: point.index, size: 5,
           hint: "\(point.name): \(xName) \(Format.number(point.x)), \(yName) \(Format.number(point.y))")
-        if point.isLabelled {
-          Chart.text(&svg, x(point.x) + 11, y(point.y) - 7, point.name, anchor: "start")
-        }
+        let drop = point.isLabelBelow ? 16.0 : -7.0
+        Chart.text(&svg, x(point.x) + 11, y(point.y) + drop, point.name, anchor: "start")
       }
     }
   }

@@ -43,7 +43,13 @@ enum Tables {
       ? results.probes.map(\.key).filter { key in results.matrix.contains { $0.cell(key) != nil } }
       : Tables.keys(results)
     var table = Table(
-      ["after"] + keys.map { $0 + (higherIsBetter(results, $0) ? " ↑" : " ↓") })
+      ["after"]
+        + keys.map { key in
+          // A probe's name may hold points; a metric's does not.
+          let dot = key.lastIndex(of: ".") ?? key.endIndex
+          let name = firstMetricsOnly ? String(key[..<dot]) : key[..<dot] + " " + key[dot...].dropFirst()
+          return name + (higherIsBetter(results, key) ? " ↑" : " ↓")
+        })
     let strongest =
       results.matrix.flatMap { row in
         row.cells.compactMap {
@@ -93,7 +99,7 @@ enum Tables {
       "variant", "forgetting ↓ [\(Format.fixed(100 * confidence, 0))%]", "plasticity ↑", "retention ↑",
       "plasticity share", "forgetting avoided", "time", "tokens",
     ]
-    if !paired.isEmpty { header.append("forgetting against this run") }
+    if !paired.isEmpty { header.append("forgetting minus this run's") }
     var table = Table(header)
     for variant in comparison.variants {
       let summary = variant.summary

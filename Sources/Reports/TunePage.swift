@@ -94,7 +94,7 @@ public enum TunePage {
         isChosen: trial.value == tune.chosen)
     }
     if let naive = tune.naive, let plasticity = naive.plasticity, let retention = naive.retention {
-      points.append(ScatterChart.Point(name: "naive", x: plasticity, y: 100 * retention, index: 1))
+      points.append(ScatterChart.Point(name: "naive", x: plasticity, y: 100 * retention, index: 1, isLabelBelow: true))
     }
     guard points.count > 1 else { return }
     page.element("h3", "Plasticity against stability: right and up is better")

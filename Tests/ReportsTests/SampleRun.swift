@@ -126,7 +126,7 @@ enum SampleRun {
           matrix: matrix(drift: 0.12 * (1 - 0.95 * strength.squareRoot()), learned: 1 - 0.8 * strength * strength),
           bootstrap: 0)
         return .init(value: .number(value), rung: 1, steps: 300, summary: summary, naive: naive, seconds: 61)
-      }, chosen: 10.0, reason: "knee")
+      }, chosen: 1.0, reason: "knee")
   }
 }
 
