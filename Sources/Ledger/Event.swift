@@ -100,7 +100,8 @@ extension LedgerEvent {
         .init("replay_tokens", .integer(record.replayTokens)),
       ] + more,
       cost: [
-        .init("seconds", .number(record.seconds)), .init("tokens_per_second", .number(record.tokensPerSecond)),
+        .init("seconds", .number(record.seconds)),
+        .init("tokens_per_second", .number(record.tokensPerSecond)),
       ])
   }
   /// Loss on held-out rows of the stage, nats per target token.

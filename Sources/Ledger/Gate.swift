@@ -69,7 +69,8 @@ public struct GateResult: Sendable, Equatable {
 
   public var json: JSON {
     [
-      "probe": .string(probe), "passed": .bool(passed), "limit": .number(limit), "observed": JSON(finite: observed),
+      "probe": .string(probe), "passed": .bool(passed), "limit": .number(limit),
+      "observed": JSON(finite: observed),
       "after": JSON(after), "on_breach": .string(onBreach.rawValue),
     ]
   }

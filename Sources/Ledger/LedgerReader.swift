@@ -19,7 +19,8 @@ public enum LedgerReader {
         do throws(JSONError) { event = try JSON.parse(Array(bytes[start..<end])) } catch {
           throw LedgerError(
             .malformed, path: path, line: line, what: error.description,
-            hint: "the ledger is written by machine; restore it, or resume from a checkpoint before this line")
+            hint: "the ledger is written by machine; restore it, or resume from a checkpoint before this line"
+          )
         }
         guard event["event"]?.string != nil else {
           throw LedgerError(.malformed, path: path, line: line, what: "no 'event' in this line")

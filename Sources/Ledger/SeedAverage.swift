@@ -104,7 +104,9 @@ struct Spread {
   }
 
   func interval(_ confidence: Double) -> Interval? {
-    guard let mean, let stderr, let factor = StudentT.quantile(confidence, degrees: count - 1) else { return nil }
+    guard let mean, let stderr, let factor = StudentT.quantile(confidence, degrees: count - 1) else {
+      return nil
+    }
     return Interval(mean - factor * stderr, mean + factor * stderr)
   }
 }

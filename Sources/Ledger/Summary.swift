@@ -101,7 +101,9 @@ struct CountedProbe {
     let metric = ["bits_per_byte", "acc"].first { name in probes.contains { $0.metric == name } }
     return probes.compactMap { probe in
       guard probe.metric == metric else { return nil }
-      let home = probe.home.map { name in stages.firstIndex { $0.utf8.elementsEqual(name.utf8) }.map { $0 + 1 } }
+      let home = probe.home.map { name in
+        stages.firstIndex { $0.utf8.elementsEqual(name.utf8) }.map { $0 + 1 }
+      }
       guard let home = home ?? 0 else { return nil }
       return CountedProbe(
         info: probe, home: home,

@@ -83,13 +83,17 @@ enum Chart {
       ])
   }
 
-  static func text(_ svg: inout Markup, _ x: Double, _ y: Double, _ content: String, anchor: String = "middle") {
+  static func text(
+    _ svg: inout Markup, _ x: Double, _ y: Double, _ content: String, anchor: String = "middle"
+  ) {
     svg.element(
       "text", ["x": coordinate(x), "y": coordinate(y), "text-anchor": anchor], content)
   }
 
   /// A shape by index, so that colour is never the only difference; `hint` is shown on hover.
-  static func marker(_ svg: inout Markup, _ x: Double, _ y: Double, index: Int, size: Double = 4, hint: String) {
+  static func marker(
+    _ svg: inout Markup, _ x: Double, _ y: Double, index: Int, size: Double = 4, hint: String
+  ) {
     let style = "fill:\(colour(index))"
     func points(_ offsets: [(Double, Double)]) -> String {
       offsets.map { "\(coordinate(x + $0.0 * size)),\(coordinate(y + $0.1 * size))" }.joined(separator: " ")

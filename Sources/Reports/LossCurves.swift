@@ -30,7 +30,9 @@ struct LossCurves {
       switch kind {
       case "step":
         if let loss = event["loss"]?.double { stages[last].loss.append(LineChart.Point(x: x, y: loss)) }
-        if let value = event["penalty"]?.double { stages[last].penalty.append(LineChart.Point(x: x, y: value)) }
+        if let value = event["penalty"]?.double {
+          stages[last].penalty.append(LineChart.Point(x: x, y: value))
+        }
       case "validation":
         if let loss = event["loss"]?.double { stages[last].validation.append(LineChart.Point(x: x, y: loss)) }
       case "resumed": resumed.append(x)

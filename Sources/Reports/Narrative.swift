@@ -19,13 +19,17 @@ enum Narrative {
         ? "The model forgot \(figure); how sure that is cannot be said without values per document."
         : "The model forgot nothing that was measured; on old ground it changed by \(figure) for the better."
     }
-    let range = "\(level(summary)) interval \(Format.number(interval.lower)) to \(Format.number(interval.upper))"
-    if interval.lower > 0 { return "The model forgot \(figure) (\(range)): forgetting is beyond chance." }
+    let range =
+      "\(level(summary)) interval \(Format.number(interval.lower)) to \(Format.number(interval.upper))"
+    if interval.lower > 0 {
+      return "The model forgot \(figure) (\(range)): forgetting is beyond chance on these documents."
+    }
     if interval.upper < 0 {
       return "The model forgot nothing that was measured: on old ground it gained \(figure) "
         + "(forgetting \(Format.number(forgetting)), \(range))."
     }
-    return "No forgetting could be shown: \(Format.number(forgetting)) \(unit) (\(range)), which includes zero."
+    return
+      "No forgetting could be shown: \(Format.number(forgetting)) \(unit) (\(range)), which includes zero."
   }
 
   /// What else a reader wants before any table.
@@ -94,10 +98,11 @@ enum Narrative {
       let share = ewc.plasticityShare, let avoided = ewc.forgettingAvoided,
       let plainShare = plain.plasticityShare, let plainAvoided = plain.forgettingAvoided
     else { return nil }
-    let own = "EWC scores \(Format.number(share + avoided)), L2-SP \(Format.number(plainShare + plainAvoided))"
+    let own =
+      "EWC scores \(Format.number(share + avoided)), L2-SP \(Format.number(plainShare + plainAvoided))"
     let measure = "(plasticity share + forgetting avoided)"
     return share + avoided > plainShare + plainAvoided
-      ? "\(own) \(measure): the Fisher information earns its keep here."
+      ? "\(own) \(measure): the Fisher information helped here."
       : "\(own) \(measure): at these strengths the Fisher information adds nothing over plain L2-SP."
   }
 
@@ -122,7 +127,10 @@ enum Narrative {
           "interval",
           "\(level(summary)) interval of the mean over seeds (Student's t); documents are not drawn again."
         ),
-      ("retention", "best earlier level as a share of the final one, averaged like forgetting; 100% kept all."),
+      (
+        "retention",
+        "best earlier level as a share of the final one, averaged like forgetting; 100% kept all."
+      ),
       ("plasticity", "improvement of a probe over its own home stage, averaged over probes with a home."),
       ("bwt", "backward transfer: change of a probe from the end of its home stage to the end of the chain."),
       ("fwt", "forward transfer: improvement of a probe over the base before its home stage began."),
@@ -168,12 +176,17 @@ enum Narrative {
         limits.append("No naive variant was run, so shares against it are absent.")
       }
       limits.append(
-        "The variants ran at the strengths of the experiment file; a method that loses here may win when tuned.")
+        "The variants ran at the strengths of the experiment file; a method that loses here may win when tuned."
+      )
+      if curvatureVerdict(comparison) != nil {
+        limits.append("The sentence on EWC and L2-SP compares two scores without an interval.")
+      }
       if comparison.variants.contains(where: { $0.status != .finished }) {
         limits.append("Not all variants finished; their figures are of the rows that were measured.")
       }
     } else {
-      limits.append("Nothing was compared: whether a plain fine-tuning would have forgotten more is not shown.")
+      limits.append(
+        "Nothing was compared: whether a plain fine-tuning would have forgotten more is not shown.")
     }
     let uncounted = results.probes.filter { $0.metric != results.summary.metric }.map(\.name)
     if !uncounted.isEmpty {

@@ -48,7 +48,8 @@ public enum Report {
       text += "gates  \(results.gates.count - broken.count) passed, \(broken.count) broken\n"
       for gate in broken {
         text += "       \(Format.plain(gate.probe)) \(Format.percent(gate.observed, signed: true))"
-        text += " after \(Format.plain(gate.after ?? Format.nothing)), allowed \(Format.percent(gate.limit))\n"
+        text +=
+          " after \(Format.plain(gate.after ?? Format.nothing)), allowed \(Format.percent(gate.limit))\n"
       }
     }
     return text
@@ -65,7 +66,9 @@ public enum Report {
     guard let own = run.ownVariant, let comparison = run.comparison, run.matrix != nil else { return [:] }
     var paired: [String: PairedRuns] = [:]
     for variant in comparison.variants where variant.name != own.name {
-      if let other = run.folder(of: variant), other.matrix != nil { paired[variant.name] = PairedRuns(run, other) }
+      if let other = run.folder(of: variant), other.matrix != nil {
+        paired[variant.name] = PairedRuns(run, other)
+      }
     }
     return paired
   }

@@ -51,7 +51,8 @@ struct ReportHTML {
     Page.section(&page, "Retention matrix") { page in
       Tables.retention(results, firstMetricsOnly: false, heat: true).write(
         to: &page,
-        caption: "Blue is better than the base model, orange is worse; a frame marks a probe after its own stage.")
+        caption:
+          "Blue is better than the base model, orange is worse; a frame marks a probe after its own stage.")
       if let terms = Tables.terms(results.summary) {
         page.element("h3", "Summary by probe, in \(Format.unit(results.summary.metric))")
         terms.write(to: &page)
@@ -60,7 +61,8 @@ struct ReportHTML {
         var table = Table(["seed", "forgetting", "retention", "plasticity"])
         for seed in results.seedRuns {
           table.add([
-            "\(seed.seed)", Format.number(seed.summary.forgetting) + Tables.interval(seed.summary.forgettingCI),
+            "\(seed.seed)",
+            Format.number(seed.summary.forgetting) + Tables.interval(seed.summary.forgettingCI),
             Format.percent(seed.summary.retention), Format.number(seed.summary.plasticity),
           ])
         }
@@ -96,7 +98,8 @@ struct ReportHTML {
             page.element("h3", probe.name + (probe.home.map { " (taught in \($0))" } ?? " (known before)"))
             LineChart(
               title: "\(probe.name) after each stage",
-              yName: Format.unit(probe.metric) + (probe.higherIsBetter ? ", up is better" : ", down is better"),
+              yName: Format.unit(probe.metric)
+                + (probe.higherIsBetter ? ", up is better" : ", down is better"),
               series: series, positions: positions, width: 340, height: 220
             ).write(to: &page)
           }
@@ -144,28 +147,32 @@ struct ReportHTML {
       series += curves.stages.map { stage in
         LineChart.Series(
           name: "training, smoothed",
-          points: LineChart.thinned(LineChart.smoothed(stage.loss, span: max(1, Double(stage.loss.count) / 15))),
+          points: LineChart.thinned(
+            LineChart.smoothed(stage.loss, span: max(1, Double(stage.loss.count) / 15))),
           index: 0, hasMarkers: false)
       }
       let validated = curves.stages.filter { !$0.validation.isEmpty }
       series += validated.map { LineChart.Series(name: "validation", points: $0.validation, index: 1) }
       Chart.legend(&page, validated.isEmpty ? ["training"] : ["training", "validation"])
       LineChart(
-        title: "Loss over the steps of all stages", xName: "step", yName: "nats per token, without the penalty",
+        title: "Loss over the steps of all stages", xName: "step",
+        yName: "nats per token, without the penalty",
         series: series, bands: curves.bands, marks: curves.resumed
       ).write(to: &page)
       if curves.penalty.contains(where: { $0.y != 0 }) {
         LineChart(
           title: "Penalty over the steps of all stages", xName: "step", yName: "penalty of the methods",
           series: curves.stages.map {
-            LineChart.Series(name: "penalty", points: LineChart.thinned($0.penalty), index: 0, hasMarkers: false)
+            LineChart.Series(
+              name: "penalty", points: LineChart.thinned($0.penalty), index: 0, hasMarkers: false)
           }, bands: curves.bands, marks: curves.resumed, height: 200
         ).write(to: &page)
         if let share = curves.penaltyShare {
           page.element(
             "p", ["class": "soft"],
             "On average the penalty was \(Format.percent(share)) of the loss."
-              + (share < 0.001 ? " That little has no effect." : share > 0.5 ? " That much dominates it." : ""))
+              + (share < 0.001
+                ? " That little has no effect." : share > 0.5 ? " That much dominates it." : ""))
         }
       }
     }

@@ -43,10 +43,12 @@ struct ScatterChart {
       }
       for point in points {
         if let (low, high) = point.xInterval {
-          Chart.line(&svg, x(low), y(point.y), x(high), y(point.y), "error", colour: Chart.colour(point.index))
+          Chart.line(
+            &svg, x(low), y(point.y), x(high), y(point.y), "error", colour: Chart.colour(point.index))
         }
         if let (low, high) = point.yInterval {
-          Chart.line(&svg, x(point.x), y(low), x(point.x), y(high), "error", colour: Chart.colour(point.index))
+          Chart.line(
+            &svg, x(point.x), y(low), x(point.x), y(high), "error", colour: Chart.colour(point.index))
         }
         if point.isChosen {
           svg.void(

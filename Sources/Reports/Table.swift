@@ -24,7 +24,9 @@ struct Table {
   func terminal(width: Int = 100) -> String {
     let lines = [header] + rows.map { row in row.map(\.text) }
     let cells = lines.map { $0.map(Format.plain) }
-    let widths = header.indices.map { column in cells.map { $0.indices.contains(column) ? $0[column].count : 0 }.max() ?? 0 }
+    let widths = header.indices.map { column in
+      cells.map { $0.indices.contains(column) ? $0[column].count : 0 }.max() ?? 0
+    }
     guard let first = widths.first else { return "" }
     var blocks: [[Int]] = []
     var used = Int.max / 2

@@ -31,7 +31,8 @@ enum Tables {
 
   /// The direction of a `probe.metric`: of the probe's first metric, else by the metric's name.
   static func higherIsBetter(_ results: RunResults, _ key: String) -> Bool {
-    results.probes.first { $0.key == key }?.higherIsBetter ?? key.split(separator: ".").last?.hasPrefix("acc") ?? false
+    results.probes.first { $0.key == key }?.higherIsBetter ?? key.split(separator: ".").last?.hasPrefix("acc")
+      ?? false
   }
 
   /// Rows base and stages, columns probe metrics; `value ±error (change against base)`.
@@ -93,7 +94,9 @@ enum Tables {
   }
 
   /// One row a variant; the forgetting column carries its interval.
-  static func comparison(_ comparison: Comparison, own: String? = nil, paired: [String: PairedRuns] = [:]) -> Table {
+  static func comparison(_ comparison: Comparison, own: String? = nil, paired: [String: PairedRuns] = [:])
+    -> Table
+  {
     let confidence = comparison.variants.first?.summary.confidence ?? 0.95
     var header = [
       "variant", "forgetting ↓ [\(Format.fixed(100 * confidence, 0))%]", "plasticity ↑", "retention ↑",

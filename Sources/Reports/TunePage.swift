@@ -25,7 +25,8 @@ public enum TunePage {
 
   /// The same as Markdown, under a heading of the second level.
   public static func markdown(_ tune: TuneResults) -> String {
-    "## Search for \(Format.markdown(tune.key))\n\n\(Format.markdown(sentence(tune)))\n\n" + table(tune).markdown
+    "## Search for \(Format.markdown(tune.key))\n\n\(Format.markdown(sentence(tune)))\n\n"
+      + table(tune).markdown
   }
 
   /// The trials for a terminal.
@@ -94,7 +95,8 @@ public enum TunePage {
         isChosen: trial.value == tune.chosen)
     }
     if let naive = tune.naive, let plasticity = naive.plasticity, let retention = naive.retention {
-      points.append(ScatterChart.Point(name: "naive", x: plasticity, y: 100 * retention, index: 1, isLabelBelow: true))
+      points.append(
+        ScatterChart.Point(name: "naive", x: plasticity, y: 100 * retention, index: 1, isLabelBelow: true))
     }
     guard points.count > 1 else { return }
     page.element("h3", "Plasticity against stability: right and up is better")

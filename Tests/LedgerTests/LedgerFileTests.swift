@@ -9,7 +9,8 @@ import Testing
   static func record(_ step: Int, seconds: Double) -> LedgerEvent {
     .step(
       StepRecord(
-        stage: "medical", step: step, loss: 3 / Double(step), penalty: 0.1, learningRate: 1e-4, gradientNorm: 1,
+        stage: "medical", step: step, loss: 3 / Double(step), penalty: 0.1, learningRate: 1e-4,
+        gradientNorm: 1,
         tokens: step * 64, seconds: seconds, tokensPerSecond: 64 / seconds))
   }
   static func start() -> LedgerEvent {

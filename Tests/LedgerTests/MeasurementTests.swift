@@ -7,7 +7,8 @@ import Testing
 @Suite struct MeasurementTests {
   @Test func ratioAndExponential() {
     let bits = Measurement(
-      probe: "p", metric: "bits_per_byte", higherIsBetter: false, numerators: [10, 30], denominators: [10, 10])
+      probe: "p", metric: "bits_per_byte", higherIsBetter: false, numerators: [10, 30],
+      denominators: [10, 10])
     #expect(bits.value == 2 && bits.key == "p.bits_per_byte" && bits.n == 2)
     // Residuals −10 and 10: √(2/1 · 200) ÷ 20 = 1.
     #expect(close(bits.stderr, 1))
@@ -37,7 +38,8 @@ import Testing
 
   @Test func jsonKeepsEveryBit() throws {
     var stream = LCG(1)
-    let numerators = (0..<200).map { _ in stream.normal() * 1e-7 + 0.1 } + [1e300, .leastNonzeroMagnitude, 1.0 / 3, 4]
+    let numerators =
+      (0..<200).map { _ in stream.normal() * 1e-7 + 0.1 } + [1e300, .leastNonzeroMagnitude, 1.0 / 3, 4]
     let original = Measurement(
       probe: "q", metric: "perplexity", form: .exponentialOfRatio, higherIsBetter: false,
       numerators: numerators, denominators: numerators.indices.map { Double($0 + 1) }, tokens: 7, bytes: 9,
@@ -81,7 +83,8 @@ import Testing
       let after = zip(before, weights).map { $0 + $1 * (0.05 + 0.1 * stream.normal()) }
       func make(_ values: [Double]) -> Measurement {
         Measurement(
-          probe: "p", metric: "bits_per_byte", higherIsBetter: false, numerators: values, denominators: weights)
+          probe: "p", metric: "bits_per_byte", higherIsBetter: false, numerators: values,
+          denominators: weights)
       }
       let interval = Bootstrap.difference(make(before), make(after), count: 400, seed: trial).interval
       if let interval, interval.lower <= 0.05, 0.05 <= interval.upper { covered += 1 }

@@ -49,7 +49,8 @@ import Testing
     let text = ResultsTests.results(1.2).json.compact
     for (old, new, key) in [
       ("\"status\":\"finished\"", "\"status\":\"odd\"", "status"), ("\"schema\":1", "\"schema\":9", "schema"),
-      ("\"after\":\"base\"", "\"after\":3", "after"), ("\"stages\":[\"medical\"", "\"stages\":[1", "stages[0]"),
+      ("\"after\":\"base\"", "\"after\":3", "after"),
+      ("\"stages\":[\"medical\"", "\"stages\":[1", "stages[0]"),
     ] {
       let broken = text.replacing(old, with: new, maxReplacements: 1)
       do {

@@ -29,7 +29,9 @@ import Testing
   @Test func oneSeedIsItself() throws {
     let run = ResultsTests.results(1.2)
     let mean = try #require(RunResults.averaged([run]))
-    #expect(mean.summary.forgettingCI == run.summary.forgettingCI && mean.summary.forgetting == run.summary.forgetting)
+    #expect(
+      mean.summary.forgettingCI == run.summary.forgettingCI
+        && mean.summary.forgetting == run.summary.forgetting)
     #expect(RunResults.averaged([]) == nil)
     var other = run
     other.stages = ["legal"]

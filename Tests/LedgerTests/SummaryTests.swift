@@ -7,12 +7,15 @@ import Testing
 /// Two documents of equal weight whose mean is `value`.
 func measurement(_ probe: String, _ metric: String, _ value: Double, spread: Double = 0) -> Measurement {
   Measurement(
-    probe: probe, metric: metric, higherIsBetter: metric == "acc", numerators: [value - spread, value + spread],
+    probe: probe, metric: metric, higherIsBetter: metric == "acc",
+    numerators: [value - spread, value + spread],
     denominators: [1, 1], tokens: 2, bytes: 2, window: 8)
 }
 
 /// Rows `base`, then the stages, one column per probe.
-func matrix(_ stages: [String], _ columns: [(probe: String, metric: String, values: [Double?])]) -> RetentionMatrix {
+func matrix(_ stages: [String], _ columns: [(probe: String, metric: String, values: [Double?])])
+  -> RetentionMatrix
+{
   var matrix = RetentionMatrix()
   for (row, name) in (["base"] + stages).enumerated() {
     for column in columns where row < column.values.count {

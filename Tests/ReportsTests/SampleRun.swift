@@ -61,7 +61,8 @@ enum SampleRun {
       summary: Summary(stages: stages, probes: probes, matrix: matrix, bootstrap: 300, seed: 17),
       gates: [Gate(probe: "general", limit: 0.05).check(stages: stages, probes: probes, matrix: matrix)],
       final: .init(checkpoint: "checkpoints/legal-end.h5", parametersSHA256: "00ff"),
-      cost: .init(wallSeconds: seconds, trainTokens: 2_100_000, tokensPerSecond: 5100, peakRSSBytes: 812_000_000),
+      cost: .init(
+        wallSeconds: seconds, trainTokens: 2_100_000, tokensPerSecond: 5100, peakRSSBytes: 812_000_000),
       environment: [.init("version", "0.1.0"), .init("threads", 2), .init("blas_core", "SkylakeX")])
   }
 
@@ -78,7 +79,8 @@ enum SampleRun {
       try ledger(path + "/ledger.jsonl", matrix: matrix)
     }
     try TextFile.replace(folder + "/comparison.json", with: Comparison(runs).json.pretty)
-    try TextFile.replace(folder + "/samples.md", with: "# Samples\n\n<img src=x onerror=alert(2)> said the patient\n")
+    try TextFile.replace(
+      folder + "/samples.md", with: "# Samples\n\n<img src=x onerror=alert(2)> said the patient\n")
     try TextFile.replace(folder + "/plan.yaml", with: "schema: 1\nname: \"<b>\"\n")
   }
 
@@ -88,7 +90,9 @@ enum SampleRun {
       .runStarted(
         name: name, seed: 17, stages: stages, probes: probes, confidence: 0.95, bootstrap: 300,
         environment: [.init("threads", 2)]))
-    for measurement in matrix.rows[0].measurements { try writer.append(.measurement(measurement, after: "base")) }
+    for measurement in matrix.rows[0].measurements {
+      try writer.append(.measurement(measurement, after: "base"))
+    }
     var noise = Noise(state: 5)
     for (row, stage) in stages.enumerated() {
       try writer.append(.stageStarted(stage, steps: 300))
@@ -123,7 +127,8 @@ enum SampleRun {
         let strength = Double(index) / 5
         let summary = Summary(
           stages: stages, probes: probes,
-          matrix: matrix(drift: 0.12 * (1 - 0.95 * strength.squareRoot()), learned: 1 - 0.8 * strength * strength),
+          matrix: matrix(
+            drift: 0.12 * (1 - 0.95 * strength.squareRoot()), learned: 1 - 0.8 * strength * strength),
           bootstrap: 0)
         return .init(value: .number(value), rung: 1, steps: 300, summary: summary, naive: naive, seconds: 61)
       }, chosen: 1.0, reason: "knee")

@@ -11,7 +11,9 @@ enum WellFormedness {
     while position < bytes.count {
       switch bytes[position] {
       case UInt8(ascii: "<"):
-        guard let end = bytes[position...].firstIndex(of: UInt8(ascii: ">")) else { return "an open tag at the end" }
+        guard let end = bytes[position...].firstIndex(of: UInt8(ascii: ">")) else {
+          return "an open tag at the end"
+        }
         var tag = text(position + 1..<end)
         position = end + 1
         if tag.hasPrefix("!") {
