@@ -29,7 +29,8 @@ public final class Assembly {
     self.plan = plan
     let backend = backend ?? CPUBackend(threads: plan.threads)
     self.backend = backend
-    model = try Self.baseModel(plan, on: backend)
+    let model = try Self.baseModel(plan, on: backend)
+    self.model = model
     probes = try plan.probes.map { try PreparedProbe(Self.definition($0), model: model) }
     let documents = try plan.probes.filter { $0.images == nil }.map { probe in
       (

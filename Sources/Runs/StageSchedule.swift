@@ -30,16 +30,16 @@ public struct StageSchedule: Sendable {
     var stream = RowStream(
       examples: text.examples, weights: text.weights, sequenceLength: sequenceLength,
       packing: training.samplePacking, seed: seed)
-    func take(while more: () -> Bool) {
-      while more(), let row = stream.next() {
-        rows += 1
-        tokens += row.inputs.count
+    func isOver() -> Bool {
+      switch training.length {
+      case .epochs(let count): stream.cursor.epoch >= count
+      case .steps(let count): rows >= count * training.microBatchSize * training.gradientAccumulationSteps
+      case .tokens(let count): tokens >= count
       }
     }
-    switch training.length {
-    case .epochs(let count): take { stream.cursor.epoch < count }
-    case .steps(let count): take { rows < count * rowsPerStep }
-    case .tokens(let count): take { tokens < count }
+    while !isOver(), let row = stream.next() {
+      rows += 1
+      tokens += row.inputs.count
     }
     self.rows = rows
     inputTokens = tokens
