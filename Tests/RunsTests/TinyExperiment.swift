@@ -22,7 +22,7 @@ struct TinyExperiment {
     let tokenizer = folder + "/tokenizer"
     try manager.createDirectory(atPath: tokenizer, withIntermediateDirectories: true)
     try manager.copyItem(atPath: Fixtures.path("tokenizers/gpt2/tokenizer.json"), toPath: tokenizer + "/tokenizer.json")
-    try #"{ "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>" }"#.write(
+    try #"{ "bos_token": "<|end|>", "eos_token": "<|end|>" }"#.write(
       toFile: tokenizer + "/tokenizer_config.json", atomically: true, encoding: .utf8)
     for (name, words) in Self.vocabularies {
       for part in ["train", "test"] {
