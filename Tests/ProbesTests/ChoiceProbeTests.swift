@@ -100,6 +100,26 @@ import Testing
     #expect(throws: ProbeError.self) { try ask(bigram, row) { $0.images = .init(images: "a", labels: "b") } }
   }
 
+  @Test func solvedExamplesStandBeforeTheQuestion() throws {
+    let model = try BigramModel(on: backend).model
+    let row = #"{"question": "who", "choices": ["b", "c"], "answer": 0}"#
+    let shots = #"{"question": "how", "choices": ["c", "dd"], "answer": 1}"#
+    let text = "Question: how\nAnswer: dd\n\nQuestion: who\nAnswer: b"
+    // One token a letter, the prefix token first, the last letter not fed.
+    let inputs = text.count
+    try withRows(row) { path in
+      try Data(shots.utf8).write(to: URL(fileURLWithPath: path + ".shots.jsonl"))
+      var definition = ProbeDefinition(name: "p", paths: [path])
+      definition.fewshotPath = path + ".shots.jsonl"
+      definition.fewshotCount = 1
+      for (context, notes) in [(inputs, 0), (inputs - 1, 1)] {
+        let probe = try PreparedProbe(
+          definition, tokenizer: model.tokenizer, prefixToken: 0, contextLength: context)
+        #expect(probe.notes.count == notes)
+      }
+    }
+  }
+
   @Test func longPromptsAreCutFromTheLeftAndSaidSo() throws {
     let bigram = try BigramModel(scores: [" b": 4], on: backend)
     let row = #"{"question": "a question of many letters", "choices": ["c", "b"], "answer": 1}"#
