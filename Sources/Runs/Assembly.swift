@@ -15,7 +15,7 @@ import Training
 public final class Assembly {
   public let plan: ExperimentPlan
   public let backend: CPUBackend
-  public let model: LoadedModel
+  public let subject: Subject
   public let data: ChainData
   public let probes: [PreparedProbe]
   /// The base's parameters, for variants that start over.
@@ -29,32 +29,41 @@ public final class Assembly {
     self.plan = plan
     let backend = backend ?? CPUBackend(threads: plan.threads)
     self.backend = backend
-    let model = try Self.baseModel(plan, on: backend)
-    self.model = model
-    probes = try plan.probes.map { try PreparedProbe(Self.definition($0), model: model) }
-    let documents = try plan.probes.filter { $0.images == nil }.map { probe in
-      (
-        name: probe.name,
-        rows: try DataReader.read(
-          paths: probe.paths, documents: DocumentRule(rawValue: probe.documents.rawValue) ?? .blankLine)
-      )
+    if case .new(.mlp(let description)) = plan.baseModel {
+      let classifier = try ImageClassifier(description, plan, on: backend)
+      subject = .classifier(classifier)
+      probes = try plan.probes.map {
+        try PreparedProbe(images: ImageClassifier.definition($0, plan, description.heads))
+      }
+      data = ChainData(base: classifier.base, stages: classifier.stages)
+    } else {
+      let model = try Self.baseModel(plan, on: backend)
+      subject = .language(model)
+      probes = try plan.probes.map { try PreparedProbe(Self.definition($0), model: model) }
+      let documents = try plan.probes.map { probe in
+        (
+          name: probe.name,
+          rows: try DataReader.read(
+            paths: probe.paths, documents: DocumentRule(rawValue: probe.documents.rawValue) ?? .blankLine)
+        )
+      }
+      data = try ChainData(plan, model: model, probeRows: documents)
     }
-    data = try ChainData(plan, model: model, probeRows: documents)
-    baseValues = reuse ? backend.copied(model.transformer.parameters.values) : nil
+    baseValues = reuse ? backend.copied(subject.network.parameters.values) : nil
   }
 
   /// Puts the base's parameters back.
   func restoreBase() {
-    if let baseValues { backend.copy(baseValues, into: model.transformer.parameters.values) }
+    if let baseValues { backend.copy(baseValues, into: subject.network.parameters.values) }
   }
 
+  /// The language model an experiment starts from.
   public static func baseModel(_ plan: ExperimentPlan, on backend: any Backend) throws -> LoadedModel {
     switch plan.baseModel {
     case .folder(let path), .checkpoint(let path): return try LoadedModel.load(path, on: backend)
     case .new(.llama(let sizes)): return try newModel("llama", sizes, plan, on: backend)
     case .new(.gpt2(let sizes)): return try newModel("gpt2", sizes, plan, on: backend)
-    case .new(.mlp):
-      throw RunError(ExitCode.unavailable, "architecture mlp reads images, not text", hint: "use datasets of type idx_images")
+    case .new(.mlp): throw RunError(ExitCode.configuration, "architecture mlp is a classifier, not a language model")
     }
   }
 
@@ -100,7 +109,7 @@ public final class Assembly {
   func method(_ plan: MethodPlan) throws -> any ContinualMethod {
     let ingredients = MethodIngredients(
       number: { plan.double($0) }, integer: { plan.int($0) }, word: { plan.string($0) },
-      store: model.transformer.parameters, backend: backend)
+      store: subject.network.parameters, backend: backend)
     guard let method = MethodCatalog.make(plan.name, ingredients) else {
       throw RunError(ExitCode.configuration, "there is no method called \(plan.name)")
     }
@@ -113,9 +122,9 @@ public final class Assembly {
         kind: training.optimizer == .sgd ? .sgd : .adamw, beta1: Float(training.adamBeta1),
         beta2: Float(training.adamBeta2), epsilon: Float(training.adamEpsilon),
         weightDecay: Float(training.weightDecay)),
-      model.transformer.parameters, on: backend)
+      subject.network.parameters, on: backend)
   }
 
   /// SHA-256 of the parameters in the order of the layout.
-  func parametersHash() -> String { SHA256.hash(UnsafeRawBufferPointer(model.transformer.parameters.values.buffer)) }
+  func parametersHash() -> String { SHA256.hash(UnsafeRawBufferPointer(subject.network.parameters.values.buffer)) }
 }

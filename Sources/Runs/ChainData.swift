@@ -36,6 +36,12 @@ public struct ChainData {
   /// Facts worth a line in the ledger.
   public let notes: [String]
 
+  init(base: TextSet, stages: [TextSet]) {
+    self.base = base
+    self.stages = stages
+    notes = []
+  }
+
   /// - Parameter probeRows: rows of every probe, for the overlap check
   /// - Throws: `DataError`, or `RunError` (65) where a probe leaked into training rows
   public init(_ plan: ExperimentPlan, model: LoadedModel, probeRows: [(name: String, rows: [SourceRow])]) throws {

@@ -18,7 +18,7 @@ extension ChainRun {
     let begun = Machine.seconds
     try ledger.synchronize()
     let writer = ArchiveStateWriter()
-    try ModelFile.add(assembly.model, weights: nil, to: &writer.archive)
+    try assembly.subject.describe(in: &writer.archive)
     store.write(
       store.values, to: writer, under: "model/parameters", description: "weights under their Hugging Face names")
     progress.write(to: writer)

@@ -57,7 +57,7 @@ public final class ChainRun {
     self.deadline = deadline
     directory = RunDirectory(plan.outputDirectory)
     backend = assembly.backend
-    store = assembly.model.transformer.parameters
+    store = assembly.subject.network.parameters
     root = RandomStream(seed: plan.seed)
     try directory.create()
     ledger = try LedgerWriter(path: directory.ledger, truncatingTo: nil)
@@ -122,7 +122,7 @@ public final class ChainRun {
     } else {
       measurements = try assembly.probes.flatMap {
         try $0.measure(
-          assembly.model.transformer, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
+          assembly.subject.network, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
       }
       if name == "base" { assembly.baseMeasurements = measurements }
     }
@@ -137,7 +137,7 @@ public final class ChainRun {
   private func watch(_ stage: Int) throws {
     for probe in assembly.probes where plan.evaluate.watchItems > 0 {
       for measurement in try probe.measure(
-        assembly.model.transformer, window: plan.evaluate.window, items: plan.evaluate.watchItems,
+        assembly.subject.network, window: plan.evaluate.window, items: plan.evaluate.watchItems,
         batchTokens: Self.scoringTokens, on: backend)
       {
         try ledger.append(.measurement(measurement, stage: stageNames[stage], step: progress.step))
@@ -156,10 +156,11 @@ public final class ChainRun {
         tokens += examples[last].length
         last += 1
       }
-      let losses = assembly.model.transformer.negativeLogLikelihoods(
-        Batch(examples[first..<last].map(Exemplar.init)), on: backend)
-      sum += losses.reduce(0) { $0 + Double($1) }
-      count += losses.count
+      for batch in assembly.subject.batches(examples[first..<last].map(Exemplar.init), on: backend) {
+        let losses = assembly.subject.network.negativeLogLikelihoods(batch, on: backend)
+        sum += losses.reduce(0) { $0 + Double($1) }
+        count += losses.count
+      }
       first = last
     }
     let loss = sum / Double(max(1, count))
@@ -173,7 +174,7 @@ public final class ChainRun {
     guard !methods.isEmpty else { return }
     let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
     let training = past == 0 ? plan.training : plan.stages[past - 1].training
-    let batchTokens = max(1, training.microBatchSize) * min(training.sequenceLength, assembly.model.configuration.contextLength)
+    let batchTokens = max(1, training.microBatchSize) * min(training.sequenceLength, assembly.subject.contextLength)
     var sequences = text.sequences
     let isReal = past > 0 || !sequences.isEmpty
     if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
@@ -183,9 +184,9 @@ public final class ChainRun {
       var notes: [String] = []
       try method.consolidate(
         ConsolidationScope(
-          network: assembly.model.transformer, backend: backend, past: past, name: name, sequences: sequences,
+          network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
           isReal: isReal, tokens: tokens, batchTokens: batchTokens,
-          makeBatches: { $0.isEmpty ? [] : [Batch($0)] }, sharing: past == 0 ? assembly.sharedBase : nil,
+          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) }, sharing: past == 0 ? assembly.sharedBase : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }
@@ -193,17 +194,18 @@ public final class ChainRun {
 
   /// Sequences drawn from the base itself, where no text of its past is given.
   private func sampledSequences(batchTokens: Int) throws -> [Exemplar] {
-    guard let prefix = assembly.model.prefixToken else {
+    guard let model = assembly.subject.languageModel else { return [] }
+    guard let prefix = model.prefixToken else {
       throw RunError(
         ExitCode.configuration, "without base_data the base must write its own text, but the model has no prefix token",
         hint: "give base_data")
     }
     let wanted = methods.compactMap { $0.plan.int("fisher.examples") }.max() ?? 0
     guard wanted > 0 else { return [] }
-    let length = min(plan.training.sequenceLength, assembly.model.configuration.contextLength)
+    let length = min(plan.training.sequenceLength, assembly.subject.contextLength)
     try note("there is no base_data: the base's Fisher uses \(wanted) sequences of \(length) tokens sampled from it")
     let sampled: [[Int32]] = assembly.sharedBase.result("sampled \(wanted) × \(length)") {
-      assembly.model.transformer.sampleSequences(
+      model.transformer.sampleSequences(
         count: wanted, length: length, prefix: prefix, temperature: 1, random: root.forked("sampled base"), on: backend)
     }
     return sampled.map { Exemplar(inputs: Array($0.dropLast()), targets: Array($0.dropFirst())) }
@@ -239,7 +241,7 @@ public final class ChainRun {
           ]))
     }
     observer.message("stage \(stagePlan.name): \(schedule.steps) steps, \(schedule.inputTokens) tokens")
-    let trainStep = TrainStep(assembly.model.transformer, optimizer: optimizer, on: backend)
+    let trainStep = TrainStep(assembly.subject.network, optimizer: optimizer, on: backend)
     var rows = schedule.stream(from: progress.cursor)
     var lastLogged = Machine.seconds
     var tokensSinceLog = 0
@@ -256,7 +258,7 @@ public final class ChainRun {
         }
         let tokens = packed.reduce(0) { $0 + $1.inputs.count }
         let old = stack.flatMap { $0.rehearse(stageTokens: tokens) }
-        batches.append(Batch(packed, joinedBy: old))
+        batches += assembly.subject.batches(packed.flatMap(Exemplar.parts) + old, on: backend)
         stageTokens += tokens
         replayed += old.reduce(0) { $0 + $1.inputs.count }
       }
@@ -317,14 +319,14 @@ public final class ChainRun {
   func schedule(_ stage: Int) -> StageSchedule {
     StageSchedule(
       assembly.data.stages[stage], plan.stages[stage].training,
-      contextLength: assembly.model.configuration.contextLength, random: root.forked("data", stage))
+      contextLength: assembly.subject.contextLength, random: root.forked("data", stage))
   }
 
   private func beginStage(_ stage: Int) throws {
     for (_, methodPlan, method) in methods {
       try method.stageWillBegin(
         StageScope(
-          network: assembly.model.transformer, stage: stage + 1, name: stageNames[stage],
+          network: assembly.subject.network, stage: stage + 1, name: stageNames[stage],
           tokens: assembly.data.stages[stage].scoredTokens, random: root.forked("stage.\(methodPlan.name)", stage)))
     }
   }
@@ -419,11 +421,14 @@ public final class ChainRun {
   }
 }
 
-extension Batch {
-  /// Packed rows end to end, old sequences after them.
-  init(_ rows: [PackedRow], joinedBy old: [Exemplar]) {
-    self.init(
-      tokens: rows.flatMap(\.inputs) + old.flatMap(\.inputs), targets: rows.flatMap(\.targets) + old.flatMap(\.targets),
-      lengths: rows.flatMap(\.segmentLengths) + old.map(\.inputs.count))
+extension Exemplar {
+  /// The sequences of a packed row.
+  static func parts(_ row: PackedRow) -> [Exemplar] {
+    var first = 0
+    return row.segmentLengths.map { length in
+      let range = first..<first + length
+      first = range.upperBound
+      return Exemplar(inputs: Array(row.inputs[range]), targets: Array(row.targets[range]))
+    }
   }
 }

@@ -1,0 +1,165 @@
+// What an experiment trains: a language model on text, or a small classifier on images.
+// The chain sees a network, sequences and batches, and does not know which.
+import Archive
+import Corpus
+import Experiment
+import Layers
+import Models
+import Probes
+import StrictJSON
+import TensorCore
+import Training
+
+public enum Subject {
+  case language(LoadedModel)
+  case classifier(ImageClassifier)
+
+  public var network: any Network {
+    switch self {
+    case .language(let model): model.transformer
+    case .classifier(let classifier): classifier.network
+    }
+  }
+  public var languageModel: LoadedModel? { if case .language(let model) = self { model } else { nil } }
+  /// Longest sequence the network takes; an image is a sequence of one.
+  public var contextLength: Int {
+    switch self {
+    case .language(let model): model.configuration.contextLength
+    case .classifier: 1
+    }
+  }
+
+  /// Lays sequences end to end; one batch for each head that is asked.
+  func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {
+    guard !exemplars.isEmpty else { return [] }
+    switch self {
+    case .language: return [Batch(exemplars)]
+    case .classifier(let classifier): return classifier.batches(exemplars, on: backend)
+    }
+  }
+
+  /// What a checkpoint says about the model besides its weights.
+  func describe(in archive: inout ArchiveWriter) throws {
+    switch self {
+    case .language(let model): try ModelFile.add(model, weights: nil, to: &archive)
+    case .classifier(let classifier):
+      let c = classifier.network.configuration
+      archive.group("model", description: "a classifier of images; parameters and configuration")
+      let json: JSON = [
+        "model_type": "mlp", "inputs": .integer(c.inputs), "hidden_sizes": .array(c.hiddenSizes.map { .integer($0) }),
+        "classes": .array(c.classes.map { .integer($0) }),
+      ]
+      archive.add("model/config.json", text: json.pretty, description: "sizes of the layers and classes of each head")
+    }
+  }
+}
+
+/// A perceptron with all images of its experiment.
+///
+/// In an exemplar of a classifier the input is the image's row in `table` and the target its class for its head.
+public final class ImageClassifier {
+  public let network: MLP
+  private let table: Tensor
+  private let heads: [Int]
+  let base: TextSet
+  let stages: [TextSet]
+
+  /// Reads the images of every stage and builds a network with the heads that the experiment asks for.
+  init(_ description: ClassifierDescription, _ plan: ExperimentPlan, on backend: any Backend) throws {
+    var pixels: [Float] = []
+    var heads: [Int] = []
+    var features = description.inputSize
+    var largestClass = 0
+    var classesOfStage: [Int] = []
+    func read(_ spec: DatasetSpec, stage: Int) throws -> [Example] {
+      guard let source = spec.images else {
+        throw RunError(ExitCode.configuration, "a classifier reads datasets of type idx_images, not \(spec.paths.first ?? "text")")
+      }
+      var images = try IdxImages.read(images: source.images, labels: source.labels, classes: source.classes)
+      if let seed = source.permuteSeed { images = images.permuted(seed: UInt64(bitPattern: Int64(seed))) }
+      let size = images.rows * images.columns
+      guard features == nil || features == size else {
+        throw RunError(ExitCode.badData, "\(source.images): images of \(size) pixels, expected \(features ?? 0)")
+      }
+      features = size
+      let first = heads.count
+      pixels += images.pixels
+      let head = description.heads == .task ? stage : 0
+      heads += [Int](repeating: head, count: images.count)
+      let within = description.heads != .class
+      largestClass = max(largestClass, images.labels.max() ?? 0)
+      return images.labels.enumerated().map { index, label in
+        let target = within ? source.classes?.firstIndex(of: label) ?? label : label
+        if stage >= 0 { classesOfStage[stage] = max(classesOfStage[stage], target + 1) }
+        return Example(tokens: [Int32(first + index), Int32(target)], lossStart: 1, source: index)
+      }
+    }
+    func set(_ specs: [DatasetSpec], _ validation: [DatasetSpec], stage: Int) throws -> TextSet {
+      var examples: [Example] = []
+      var weights: [Double] = []
+      for spec in specs {
+        let new = try read(spec, stage: stage)
+        examples += new
+        weights += [Double](repeating: spec.weight, count: new.count)
+      }
+      return TextSet(
+        examples: examples, weights: weights.allSatisfy { $0 == 1 } ? nil : weights,
+        validation: try validation.flatMap { try read($0, stage: stage) }, report: ExampleReport())
+    }
+    var stages: [TextSet] = []
+    for (index, stage) in plan.stages.enumerated() {
+      classesOfStage.append(0)
+      stages.append(try set(stage.datasets, stage.validation, stage: index))
+    }
+    base = plan.baseData.isEmpty ? .empty : try set(plan.baseData, [], stage: -1)
+    self.stages = stages
+    let classes: [Int] =
+      switch description.heads {
+      case .task: classesOfStage
+      case .domain: [classesOfStage.max() ?? 0]
+      case .class: [largestClass + 1]
+      }
+    network = MLP(
+      MLPConfiguration(inputs: features ?? 0, hiddenSizes: description.hiddenSizes, classes: classes),
+      random: RandomStream(seed: plan.seed), on: backend)
+    table = backend.tensor(pixels, heads.count, features ?? 0)
+    self.heads = heads
+  }
+
+  func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {
+    var byHead: [Int: (rows: [Int32], labels: [Int32])] = [:]
+    for exemplar in exemplars {
+      byHead[heads[Int(exemplar.inputs[0])], default: ([], [])].rows.append(exemplar.inputs[0])
+      byHead[heads[Int(exemplar.inputs[0])], default: ([], [])].labels.append(exemplar.targets[0])
+    }
+    return byHead.keys.sorted().compactMap { head in
+      guard let (rows, labels) = byHead[head] else { return nil }
+      let features = backend.empty(rows.count, table.columns)
+      backend.gather(table, tokens: rows, into: features)
+      return Batch(features: features, labels: labels, head: head)
+    }
+  }
+
+  /// The probe of a plan, asking the head of its home stage.
+  static func definition(_ probe: ProbePlan, _ plan: ExperimentPlan, _ heads: ClassifierDescription.Heads) throws
+    -> ProbeDefinition
+  {
+    guard let source = probe.images else {
+      throw RunError(ExitCode.configuration, "probe \(probe.name): a classifier is asked about images, give images and labels")
+    }
+    var definition = Assembly.definition(probe)
+    var images = ProbeDefinition.ImageSource(images: source.images, labels: source.labels)
+    images.classes = source.classes
+    images.permuteSeed = source.permuteSeed.map { UInt64(bitPattern: Int64($0)) }
+    images.countsWithinClasses = heads != .class
+    if heads == .task {
+      guard let home = probe.home.flatMap({ home in plan.stages.firstIndex { $0.name == home } }) else {
+        throw RunError(ExitCode.configuration, "probe \(probe.name): with heads: task a probe needs a home, whose head answers")
+      }
+      images.head = home
+    }
+    definition.kind = .classification
+    definition.images = images
+    return definition
+  }
+}

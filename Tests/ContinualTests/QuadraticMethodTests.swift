@@ -1,0 +1,219 @@
+// EWC and L2-SP against known answers: hand-computed penalties, fixed points, closed-form minimisers.
+import Continual
+import Curvature
+import Layers
+import Models
+import TensorCPU
+import TensorCore
+import TestKit
+import Testing
+import Training
+
+/// A parameter vector without a network, and the steps of an optimizer on it.
+struct VectorWorld {
+  let backend = CPUBackend(threads: 2)
+  let store: ParameterStore
+  init(_ values: [Float]) {
+    store = ParameterStore([ParameterDeclaration("w", [1, values.count], .zeros)], on: backend)
+    store.values.assign(values)
+  }
+  var values: [Float] { store.values.toArray() }
+  func ewc(_ strength: Double, variant: ElasticWeightConsolidation.Variant = .online, decay: Double = 1, form: QuadraticPull.Form = .proximal)
+    throws -> ElasticWeightConsolidation
+  {
+    let method = ElasticWeightConsolidation(
+      .init(strength: .fixed(strength), variant: variant, decay: decay, form: form), store, on: backend)
+    try method.stageWillBegin(scope)
+    return method
+  }
+  var scope: StageScope {
+    StageScope(network: Idle(store), stage: 1, name: "stage", tokens: 1, random: RandomStream(seed: 0))
+  }
+  func absorb(_ fisher: [Float], at anchor: [Float], into method: ElasticWeightConsolidation) {
+    store.values.assign(anchor)
+    method.absorb(backend.tensor(fisher, 1, fisher.count), weight: 1)
+  }
+  /// Steps along ∂ ½ Σ a (θ − b)², the new task.
+  func descend(_ a: [Float], _ b: [Float], pulls: [QuadraticPull], steps: Int, adam: Bool, rate: Float) -> Double {
+    let (m, v) = (backend.zeros(1, a.count), backend.zeros(1, a.count))
+    var penalty = 0.0
+    for step in 1...steps {
+      let gradient = backend.tensor(zip(zip(a, b), values).map { $0.0 * ($1 - $0.1) }, 1, a.count)
+      // Falling steps bring Adam to rest; the metric stays its own.
+      let now = adam ? rate / (1 + 0.01 * Float(step)) : rate
+      penalty =
+        adam
+        ? backend.adamW(
+          store.values, gradient: gradient, firstMoment: m, secondMoment: v, pulls: pulls,
+          step: AdamWStep(
+            learningRate: now, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, step: step, gradientScale: 1))
+        : backend.sgd(
+          store.values, gradient: gradient, momentumBuffer: nil, momentum: 0, learningRate: now, weightDecay: 0,
+          gradientScale: 1, pulls: pulls)
+    }
+    return penalty
+  }
+}
+
+/// A network that is never asked.
+final class Idle: Network {
+  let parameters: ParameterStore
+  init(_ store: ParameterStore) { parameters = store }
+  func forward(_ batch: Batch, recording: Bool, on backend: any Backend) -> (hidden: Tensor, pullback: NetworkPullback?) {
+    (backend.zeros(batch.count, 1), nil)
+  }
+  func head(_ index: Int) -> Head { Head(Linear(parameters.parameters[0])) }
+}
+
+@Suite struct QuadraticMethodTests {
+  let a: [Float] = [1, 2, 0.5, 3]
+  let b: [Float] = [1, -1, 2, 0.5]
+  let f1: [Float] = [2, 0, 1, 0.25]
+  let t1: [Float] = [0, 0.5, -1, 1]
+  let f2: [Float] = [1, 0, 4, 0.5]
+  let t2: [Float] = [0.5, 0.25, 0, -1]
+
+  @Test func penaltyIsZeroAtTheAnchorAndHandComputedBesideIt() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(10)
+    world.absorb(f1, at: t1, into: ewc)
+    #expect(world.descend([0, 0, 0, 0], t1, pulls: ewc.pulls, steps: 1, adam: false, rate: 0.1) == 0)
+    #expect(world.values == t1)
+    world.store.values.assign([1, 0.5, -3, 1.5])
+    // ½·10·(2·1² + 0 + 1·2² + 0.25·0.5²)
+    let penalty = world.descend([0, 0, 0, 0], t1, pulls: ewc.pulls, steps: 1, adam: false, rate: 0)
+    #expect(abs(penalty - 30.3125) < 1e-5)
+  }
+
+  /// Task 1 left F and θ*; the joint quadratic has its minimum at (a·b + λFθ*) / (a + λF).
+  @Test(arguments: [true, false], [QuadraticPull.Form.coupled, .proximal]) func restsAtTheJointMinimum(adam: Bool, form: QuadraticPull.Form) throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(3, form: form)
+    world.absorb(f1, at: t1, into: ewc)
+    _ = world.descend(a, b, pulls: ewc.pulls, steps: adam ? 20_000 : 2_000, adam: adam, rate: adam ? 0.02 : 0.05)
+    for (i, theta) in world.values.enumerated() {
+      let wanted = (a[i] * b[i] + 3 * f1[i] * t1[i]) / (a[i] + 3 * f1[i])
+      #expect(abs(theta - wanted) < 2e-4, "\(i): \(theta), expected \(wanted)")
+    }
+  }
+
+  /// Three data sets, each a diagonal least squares: with exact curvatures, learning them one after another equals
+  /// learning them at once.
+  @Test(arguments: [ElasticWeightConsolidation.Variant.separate, .online]) func sequentialEqualsJoint(variant: ElasticWeightConsolidation.Variant) throws {
+    let world = VectorWorld([0, 0, 0, 0])
+    let ewc = try world.ewc(1, variant: variant)
+    let tasks: [(a: [Float], b: [Float])] = [(a, b), ([0.5, 1, 2, 1], t1), ([1, 1, 1, 2], t2)]
+    for task in tasks {
+      _ = world.descend(task.a, task.b, pulls: ewc.pulls, steps: 4_000, adam: false, rate: 0.1)
+      world.absorb(task.a, at: variant == .online ? world.values : task.b, into: ewc)
+      if variant == .separate {
+        // Each past keeps its own optimum; the merged anchor is where the next task starts from.
+        world.store.values.assign(ewc.pulls[0].anchor.toArray())
+      }
+    }
+    for i in 0..<4 {
+      let weight = tasks.reduce(0) { $0 + $1.a[i] }
+      let joint = tasks.reduce(0) { $0 + $1.a[i] * $1.b[i] } / weight
+      #expect(abs(world.values[i] - joint) < 1e-5, "\(variant) \(i): \(world.values[i]), joint \(joint)")
+    }
+  }
+
+  @Test func mergedPastsPullLikeEachPast() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(2, variant: .separate)
+    world.absorb(f1, at: t1, into: ewc)
+    world.absorb(f2, at: t2, into: ewc)
+    let separate = [
+      QuadraticPull(strength: 2, curvature: world.backend.tensor(f1, 1, 4), anchor: world.backend.tensor(t1, 1, 4), form: .coupled),
+      QuadraticPull(strength: 2, curvature: world.backend.tensor(f2, 1, 4), anchor: world.backend.tensor(t2, 1, 4), form: .coupled),
+    ]
+    let start: [Float] = [3, 2, 1, -2]
+    world.store.values.assign(start)
+    let merged = ewc.pulls.map { QuadraticPull(strength: $0.strength, curvature: $0.curvature, anchor: $0.anchor, form: .coupled) }
+    _ = world.descend(a, b, pulls: merged, steps: 1, adam: false, rate: 0.1)
+    let one = world.values
+    world.store.values.assign(start)
+    _ = world.descend(a, b, pulls: separate, steps: 1, adam: false, rate: 0.1)
+    for (x, y) in zip(one, world.values) { #expect(abs(x - y) < 1e-5) }
+    #expect(merged.count == 1)
+    // Where nothing is known the newest anchor stands.
+    #expect(merged[0].anchor.toArray()[1] == t2[1])
+  }
+
+  @Test func onlineForgetsByItsDecay() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(1, variant: .online, decay: 0.5)
+    world.absorb(f1, at: t1, into: ewc)
+    world.absorb(f2, at: t2, into: ewc)
+    #expect(ewc.pulls[0].curvature?.toArray() == zip(f1, f2).map { 0.5 * $0 + $1 })
+    #expect(ewc.pulls[0].anchor.toArray() == t2)
+  }
+
+  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func zeroStrengthChangesNoBit(form: QuadraticPull.Form) throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(0, form: form)
+    world.absorb(f1, at: t2, into: ewc)
+    world.store.values.assign(t1)
+    _ = world.descend(a, b, pulls: ewc.pulls, steps: 50, adam: true, rate: 0.01)
+    let guarded = world.values
+    world.store.values.assign(t1)
+    _ = world.descend(a, b, pulls: [], steps: 50, adam: true, rate: 0.01)
+    #expect(guarded.map(\.bitPattern) == world.values.map(\.bitPattern))
+  }
+
+  @Test func infiniteStrengthFreezesWhatIsKnown() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(1e20)
+    world.absorb(f1, at: t1, into: ewc)
+    _ = world.descend(a, b, pulls: ewc.pulls, steps: 100, adam: true, rate: 0.05)
+    for i in 0..<4 { #expect((world.values[i] == t1[i]) == (f1[i] > 0), "\(i)") }
+  }
+
+  @Test func curvatureOfOneEqualsL2SP() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(0.3)
+    world.absorb([1, 1, 1, 1], at: t1, into: ewc)
+    _ = world.descend(a, b, pulls: ewc.pulls, steps: 40, adam: true, rate: 0.02)
+    let first = world.values
+    world.store.values.assign(t1)
+    let l2sp = L2SP(strength: 0.3, form: .proximal, anchor: .previous, world.store, on: world.backend)
+    try l2sp.consolidate(consolidation(world))
+    _ = world.descend(a, b, pulls: l2sp.pulls, steps: 40, adam: true, rate: 0.02)
+    #expect(first.map(\.bitPattern) == world.values.map(\.bitPattern))
+  }
+
+  @Test func posteriorStrengthIsTheRatioOfTokens() throws {
+    let world = VectorWorld(t1)
+    let ewc = ElasticWeightConsolidation(.init(strength: .posterior), world.store, on: world.backend)
+    ewc.absorb(world.backend.tensor(f1, 1, 4), weight: 4000)
+    try ewc.stageWillBegin(
+      StageScope(network: Idle(world.store), stage: 1, name: "s", tokens: 100, random: RandomStream(seed: 0)))
+    let pull = ewc.pulls[0]
+    for (i, value) in (pull.curvature?.toArray() ?? []).enumerated() { #expect(abs(pull.strength * value - 40 * f1[i]) < 1e-4) }
+  }
+
+  @Test func savedStateReproducesTheNextStep() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(5, variant: .separate)
+    world.absorb(f1, at: t1, into: ewc)
+    world.absorb(f2, at: t2, into: ewc)
+    let state = MemoryState()
+    ewc.write(to: state)
+    let again = try world.ewc(5, variant: .separate)
+    try again.restore(from: state)
+    var results: [[UInt32]] = []
+    for method in [ewc, again] {
+      world.store.values.assign(t1)
+      _ = world.descend(a, b, pulls: method.pulls, steps: 3, adam: true, rate: 0.05)
+      results.append(world.values.map(\.bitPattern))
+    }
+    #expect(results[0] == results[1])
+    #expect(throws: MemoryState.Missing.self) { try again.restore(from: MemoryState()) }
+  }
+
+  func consolidation(_ world: VectorWorld) -> ConsolidationScope {
+    ConsolidationScope(
+      network: Idle(world.store), backend: world.backend, past: 0, name: "base", sequences: [], isReal: true, tokens: 1,
+      batchTokens: 16, makeBatches: { _ in [] }, random: RandomStream(seed: 0), note: { _ in })
+  }
+}

@@ -1,0 +1,219 @@
+// The Fisher diagonal against what it must be: closed forms, divergences, and a loop over single sequences.
+import Curvature
+import Foundation
+import Layers
+import Models
+import TensorCPU
+import TensorCore
+import TestKit
+import Testing
+
+@Suite struct FisherTests {
+  let backend = CPUBackend(threads: 2)
+  let slow = ReferenceBackend()
+
+  private func llama(tied: Bool = true, on backend: any Backend) throws -> Transformer {
+    var c = TransformerConfiguration(
+      architecture: "llama", vocabularySize: 11, hiddenSize: 8, intermediateSize: 12, layers: 2, heads: 2,
+      keyHeads: 1, contextLength: 16, epsilon: 1e-5, ropeTheta: 10000, tiesHead: tied)
+    c.initializerRange = 0.4
+    return try ModelCatalog.initialize(c, random: RandomStream(seed: 5), on: backend)
+  }
+  /// Sequences with a repeated token and, in places, no target.
+  private let sequences: [(tokens: [Int32], targets: [Int32])] = [
+    ([1, 2, 3, 2, 5], [2, 3, 2, 5, -1]), ([4, 4, 0], [4, 0, 7]), ([9], [3]), ([6, 7, 8, 1, 1, 2, 10], [-1, -1, 1, 1, 2, 10, 4]),
+  ]
+  private func batch(_ indices: [Int]) -> Batch {
+    Batch(
+      tokens: indices.flatMap { sequences[$0].tokens }, targets: indices.flatMap { sequences[$0].targets },
+      lengths: indices.map { sequences[$0].tokens.count })
+  }
+  private func recipe(_ labels: FisherRecipe.Labels, _ unit: FisherRecipe.Unit = .sequence) -> FisherRecipe {
+    FisherRecipe(labels: labels, unit: unit, examples: 1000)
+  }
+  private func estimate(_ network: any Network, _ batches: [Batch], _ recipe: FisherRecipe, seed: UInt64 = 1) throws -> FisherEstimate {
+    try DiagonalFisher.estimate(network, over: batches, recipe: recipe, random: RandomStream(seed: seed), on: backend)
+  }
+
+  @Test(arguments: [true, false]) func sinkEqualsLoopOverSingleSequences(tied: Bool) throws {
+    let model = try llama(tied: tied, on: backend)
+    let all = try estimate(model, [batch([0, 1, 2, 3])], recipe(.observed))
+    var sum = [Double](repeating: 0, count: model.parameters.count)
+    for index in sequences.indices {
+      let accumulator = Accumulator(model.parameters, on: backend)
+      _ = model.backward(batch([index]), seed: CrossEntropySeed(scale: 1), sink: accumulator, on: backend)
+      for (i, g) in accumulator.gradient.toArray().enumerated() { sum[i] += Double(g) * Double(g) }
+    }
+    let scored = Double(batch([0, 1, 2, 3]).scored)
+    let largest = sum.max() ?? 0
+    for (found, wanted) in zip(all.values.toArray(), sum) {
+      #expect(abs(Double(found) * scored - wanted) <= 1e-5 * wanted + 1e-9 * largest)
+    }
+  }
+
+  @Test func batchOrderAndSizeDoNotMatter() throws {
+    let model = try llama(on: backend)
+    for labels in [FisherRecipe.Labels.observed, .expected] {
+      let once = try estimate(model, [batch([0, 1, 2, 3])], recipe(labels)).values.toArray()
+      let cut = try estimate(model, [batch([3, 1]), batch([2]), batch([0])], recipe(labels)).values.toArray()
+      for (a, b) in zip(once, cut) { #expect(abs(a - b) <= 2e-5 * abs(a) + 1e-9) }
+    }
+    // Drawn labels belong to the sequence's number, not to the batch.
+    let once = try estimate(model, [batch([0, 1, 2, 3])], recipe(.sampled(count: 2))).values.toArray()
+    let cut = try estimate(model, [batch([0]), batch([1, 2]), batch([3])], recipe(.sampled(count: 2))).values.toArray()
+    for (a, b) in zip(once, cut) { #expect(abs(a - b) <= 2e-5 * abs(a) + 1e-9) }
+  }
+
+  @Test func frozenParametersHaveNone() throws {
+    let model = try llama(on: backend)
+    #expect(model.parameters.freeze(["model.layers.0.*", "no.such.name"]) == ["no.such.name"])
+    let f = try estimate(model, [batch([0, 3])], recipe(.observed))
+    for parameter in model.parameters.parameters {
+      let values = parameter.view(of: f.values).toArray()
+      #expect(values.allSatisfy { $0 >= 0 })
+      #expect(values.contains { $0 > 0 } == parameter.isTrainable, "\(parameter.name)")
+    }
+  }
+
+  /// KL(p_θ ‖ p_{θ±εe}) ≈ ½ε²F, per scored token, for the expected Fisher.
+  @Test func isTheCurvatureOfTheDivergence() throws {
+    let model = try llama(on: slow)
+    let batch = batch([0, 1, 3])
+    let f = try DiagonalFisher.estimate(
+      model, over: [batch], recipe: recipe(.expected), random: RandomStream(seed: 1), on: slow
+    ).values.toArray()
+    let values = model.parameters.values.buffer
+    func logProbabilities() -> [[Double]] {
+      let logits = model.logits(batch, on: slow)
+      return (0..<logits.rows).filter { batch.targets[$0] >= 0 }.map { row in
+        let x = logits.rows(row..<row + 1).toArray().map(Double.init)
+        let top = x.max() ?? 0
+        let norm = top + log(x.reduce(0) { $0 + exp($1 - top) })
+        return x.map { $0 - norm }
+      }
+    }
+    let base = logProbabilities()
+    func divergence() -> Double {
+      zip(base, logProbabilities()).reduce(0) { sum, pair in
+        sum + zip(pair.0, pair.1).reduce(0) { $0 + exp($1.0) * ($1.0 - $1.1) }
+      } / Double(base.count)
+    }
+    var random = RandomStream(seed: 3)
+    let mean = f.reduce(0) { $0 + Double($1) } / Double(f.count)
+    var checked = 0
+    while checked < 24 {
+      let i = random.integer(below: f.count)
+      guard Double(f[i]) > 0.2 * mean else { continue }
+      checked += 1
+      let original = values[i]
+      // Large enough for float32 logits, small enough for the quadratic term to rule; odd terms cancel.
+      let epsilon = Float(0.02 / Double(f[i]).squareRoot())
+      values[i] = original + epsilon
+      let (up, above) = (divergence(), Double(values[i] - original))
+      values[i] = original - epsilon
+      let (down, below) = (divergence(), Double(original - values[i]))
+      values[i] = original
+      let found = up / (above * above) + down / (below * below)
+      #expect(abs(found - Double(f[i])) < 0.03 * Double(f[i]), "coordinate \(i): \(found) against \(f[i])")
+    }
+  }
+
+  /// Softmax regression: F of weight (c, i) is the mean of x_i² p_c (1 − p_c).
+  @Test func softmaxRegressionHasAClosedForm() throws {
+    let (n, inputs, classes) = (7, 5, 4)
+    let model = MLP(MLPConfiguration(inputs: inputs, hiddenSizes: [], classes: [classes]), random: RandomStream(seed: 2), on: backend)
+    var random = RandomStream(seed: 9)
+    let x = (0..<n * inputs).map { _ in Float(random.normal()) }
+    let batch = Batch(features: backend.tensor(x, n, inputs), labels: (0..<Int32(n)).map { $0 % Int32(classes) })
+    let hidden = model.forward(batch, recording: false, on: backend).hidden
+    let logits = model.head(0).linear.forward(hidden, on: backend)
+    let p = backend.empty(n, classes)
+    backend.softmax(logits, into: p)
+    let probabilities = p.toArray().map(Double.init)
+    let exact = try estimate(model, [batch], recipe(.expected))
+    let weight = try #require(model.parameters["heads.0.weight"])
+    let found = weight.view(of: exact.values).toArray()
+    for c in 0..<classes {
+      for i in 0..<inputs {
+        let wanted = (0..<n).reduce(0.0) {
+          let pc = probabilities[$1 * classes + c]
+          return $0 + Double(x[$1 * inputs + i]) * Double(x[$1 * inputs + i]) * pc * (1 - pc)
+        } / Double(n)
+        #expect(abs(Double(found[c * inputs + i]) - wanted) < 1e-5 * wanted + 1e-8)
+      }
+    }
+    // Rows are sequences of one position: both units agree.
+    let byPosition = try estimate(model, [batch], recipe(.expected, .position)).values.toArray()
+    for (a, b) in zip(exact.values.toArray(), byPosition) { #expect(abs(a - b) <= 1e-5 * abs(a) + 1e-8) }
+  }
+
+  @Test func sampledApproachesExpected() throws {
+    let model = try llama(on: backend)
+    let exact = try estimate(model, [batch([0, 1, 3])], recipe(.expected)).values.toArray().map(Double.init)
+    func error(_ count: Int, _ seed: UInt64) throws -> Double {
+      let found = try estimate(model, [batch([0, 1, 3])], recipe(.sampled(count: count)), seed: seed).values.toArray()
+      let distance = zip(found, exact).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
+      return (distance / exact.reduce(0) { $0 + $1 * $1 }).squareRoot()
+    }
+    // The error falls as 1/√count: 256 times the draws, a sixteenth of the error, within sampling noise.
+    let few = try (1...8).map { try error(4, UInt64($0)) }.reduce(0, +) / 8
+    let many = try (1...2).map { try error(1024, UInt64($0)) }.reduce(0, +) / 2
+    #expect(many < few / 8 && many > few / 32, "4 draws: \(few), 1024 draws: \(many)")
+  }
+
+  @Test func expectedIsRefusedWithItsCost() throws {
+    let model = try llama(on: backend)
+    let long = Batch(tokens: [Int32](repeating: 1, count: 16 * 100), targets: [Int32](repeating: 2, count: 1600), lengths: [Int](repeating: 16, count: 100))
+    _ = try estimate(model, [Batch(tokens: [1], targets: [2], lengths: [1])], recipe(.expected))
+    #expect(long.segments.longest * 11 < DiagonalFisher.expectedPassLimit)
+    let wide = MLP(MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [DiagonalFisher.expectedPassLimit + 1]), random: RandomStream(seed: 1), on: backend)
+    #expect(throws: FisherError.self) {
+      try estimate(wide, [Batch(features: backend.tensor([1, 2], 1, 2), labels: [0])], recipe(.expected))
+    }
+  }
+
+  /// By position: what every place adds to a weight's gradient, squared; tied uses are summed first.
+  @Test func positionUnitMatchesItsDefinition() throws {
+    let model = try llama(on: backend)
+    let batch = batch([0, 3])
+    let found = try estimate(model, [batch], recipe(.observed, .position)).values.toArray().map { Double($0) * Double(batch.scored) }
+    // One place at a time: the same backward pass, every product with the rows of the other places cleared.
+    let recorder = Recorder()
+    _ = model.backward(batch, seed: CrossEntropySeed(scale: 1), sink: recorder, on: backend)
+    var wanted = [Double](repeating: 0, count: found.count)
+    for place in 0..<Int32(batch.count) {
+      var gradient = [Double](repeating: 0, count: found.count)
+      for (range, part) in recorder.parts(place) { for (i, g) in zip(range, part) { gradient[i] += g } }
+      for i in gradient.indices { wanted[i] += gradient[i] * gradient[i] }
+    }
+    let largest = wanted.max() ?? 0
+    for (a, b) in zip(found, wanted) { #expect(abs(a - b) <= 1e-4 * b + 1e-7 * largest) }
+  }
+
+  /// Keeps every product, so that a test can ask what one place contributed.
+  private final class Recorder: GradientSink {
+    let needsWholeSegments = false
+    private var contributions: [(place: Int32, range: Range<Int>, values: [Double])] = []
+    func parts(_ place: Int32) -> [(Range<Int>, [Double])] {
+      contributions.filter { $0.place == place }.map { ($0.range, $0.values) }
+    }
+    func begin(_ batch: Batch) {}
+    private func row(_ x: Tensor, _ r: Int) -> [Double] { x.rows(r..<r + 1).toArray().map(Double.init) }
+    func linear(_ weight: Parameter, layout: WeightLayout, input: Tensor, outputGradient: Tensor, rows: RowMap) {
+      for r in 0..<input.rows {
+        let (x, dy) = (row(input, r), row(outputGradient, r))
+        let outer = layout == .outputByInput ? dy.flatMap { d in x.map { d * $0 } } : x.flatMap { v in dy.map { v * $0 } }
+        contributions.append((rows.places?[r] ?? Int32(r), weight.range, outer))
+      }
+    }
+    func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments) {
+      for (r, token) in tokens.enumerated() {
+        let first = table.range.lowerBound + Int(token) * outputGradient.columns
+        contributions.append((Int32(r), first..<first + outputGradient.columns, row(outputGradient, r)))
+      }
+    }
+    func sum(_ vector: Parameter, terms: Tensor, segments: Segments) {
+      for r in 0..<terms.rows { contributions.append((Int32(r), vector.range, row(terms, r))) }
+    }
+  }
+}
