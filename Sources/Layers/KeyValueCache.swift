@@ -65,14 +65,17 @@ extension SelfAttention {
     return output.forward(mixed, on: backend)
   }
 
-  /// softmax(scale · q Kᵀ) V of one query a sequence; the query heads that share a key head go in one product.
-  private func mix(_ q: Tensor, into mixed: Tensor, cache: KeyValueCache, layer: Int, on backend: any Backend) {
+  /// softmax(scale · q Kᵀ) V of one query a sequence; query heads that share a key head go in one product.
+  private func mix(_ q: Tensor, into mixed: Tensor, cache: KeyValueCache, layer: Int, on backend: any Backend)
+  {
     let (group, width) = (shape.heads / shape.keyHeads, shape.headDimension)
     let seen = cache.length + 1
     let queries = backend.copied(q)
     backend.scale(queries, by: shape.scale)
     let scores = backend.empty(q.rows * shape.heads, seen)
-    func eachGroup(_ body: (_ heads: Range<Int>, _ elements: Range<Int>, _ keys: Tensor, _ values: Tensor) -> Void) {
+    func eachGroup(
+      _ body: (_ heads: Range<Int>, _ elements: Range<Int>, _ keys: Tensor, _ values: Tensor) -> Void
+    ) {
       for sequence in 0..<cache.sequences {
         let (keys, values) = cache.stored(seen, of: sequence, layer: layer)
         for head in 0..<shape.keyHeads {

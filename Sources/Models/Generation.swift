@@ -59,11 +59,12 @@ public struct Sampler: Sendable, Equatable {
 extension Transformer {
   /// Continues a prompt until a token of `stop`, which is not returned, or until `maxTokens`.
   ///
-  /// The prompt is fed as it is: put the prefix token before it. A text that fills the context goes on from its
-  /// last half, so it may be longer than the context. An empty prompt gives nothing.
+  /// The prompt is fed as it is: put the prefix token before it. A text that fills the context goes on from
+  /// its last half, so it may be longer than the context. An empty prompt gives nothing.
   /// - Cost: one pass over the prompt, then one token's work a token
   public func generate(
-    prompt: [Int32], maxTokens: Int, sampler: Sampler = Sampler(), stop: Set<Int32> = [], on backend: any Backend
+    prompt: [Int32], maxTokens: Int, sampler: Sampler = Sampler(), stop: Set<Int32> = [],
+    on backend: any Backend
   ) -> [Int32] {
     let context = configuration.contextLength
     guard !prompt.isEmpty, maxTokens > 0 else { return [] }
@@ -91,12 +92,14 @@ extension Transformer {
 
   /// Texts drawn from the model itself, each from the prefix token, which is not returned.
   ///
-  /// A text ends with the first token of `stop`, which is kept, or after `length` tokens. Text i draws from its own
-  /// stream `random.forked("sequence", i)`, whatever the others do.
+  /// A text ends with the first token of `stop`, which is kept, or after `length` tokens. Text i draws from its
+  /// own stream `random.forked("sequence", i)`, whatever the others do.
   /// - Precondition: `length` is at most the model's context
-  /// - Cost: 2 · parameters operations a token; keys and values of as many texts at a time as fit 128 MiB, at most 64
+  /// - Cost: 2 · parameters operations a token; at a time as many texts as have their keys and values in
+  ///   128 MiB, at most 64
   public func sampleSequences(
-    count: Int, length: Int, prefix: Int32, stop: Set<Int32> = [], temperature: Double = 1, random: RandomStream,
+    count: Int, length: Int, prefix: Int32, stop: Set<Int32> = [], temperature: Double = 1,
+    random: RandomStream,
     on backend: any Backend
   ) -> [[Int32]] {
     precondition(length <= configuration.contextLength, "\(length) tokens exceed the context")
@@ -126,7 +129,9 @@ extension Transformer {
         backend.scale(logits, by: Float(1 / temperature))
         tokens = backend.sampleLabels(logits, uniforms: streams.indices.map { streams[$0].uniform() })
       } else {
-        tokens = (0..<logits.rows).map { Sampler.greedy.choose(logits.rows($0..<$0 + 1).toArray(), uniform: 0) }
+        tokens = (0..<logits.rows).map {
+          Sampler.greedy.choose(logits.rows($0..<$0 + 1).toArray(), uniform: 0)
+        }
       }
       for (index, token) in tokens.enumerated() where isOpen[index] {
         texts[index].append(token)

@@ -1,4 +1,5 @@
-// Choices by likelihood: minimal pairs, questions with choices, gaps. One item, several candidates, one answer.
+// Choices by likelihood: minimal pairs, questions with choices, gaps.
+// One item, several candidates, one answer.
 import Corpus
 import Layers
 import Ledger
@@ -18,7 +19,9 @@ struct ChoiceProbe: Sendable {
   private(set) var items: [Item] = []
 
   /// Items of rows that have candidates; `shots` stand before every prompt.
-  init(_ rows: [SourceRow], template: PromptTemplate?, shots: String, tokenizer: Tokenizer, prefixToken: Int32?) {
+  init(
+    _ rows: [SourceRow], template: PromptTemplate?, shots: String, tokenizer: Tokenizer, prefixToken: Int32?
+  ) {
     let prefix = prefixToken.map { [$0] } ?? []
     for row in rows {
       guard let answer = row.sample.answer else { continue }
@@ -36,10 +39,10 @@ struct ChoiceProbe: Sendable {
 
   /// Tokens of prompt + continuation, encoded in one go, and where the continuation starts among them.
   ///
-  /// White space at the end of a prompt moves to the continuation, as in lm-evaluation-harness. The continuation
-  /// starts where the tokens of the whole leave those of the prompt alone; where a tokenizer merges across the
-  /// border, the merged token is scored, and candidates of the same prompt all start at the earliest such place,
-  /// so that the same characters are compared.
+  /// White space at the end of a prompt moves to the continuation, as in lm-evaluation-harness. The
+  /// continuation starts where the tokens of the whole part from those of the prompt alone. Where a tokenizer merges across
+  /// the border, the merged token is scored, and candidates of the same prompt all start at the earliest such
+  /// place, so that the same characters are compared.
   private static func encode(_ candidates: [Sample.Candidate], tokenizer: Tokenizer)
     -> [(tokens: [Int32], firstScored: Int)]
   {
@@ -47,7 +50,8 @@ struct ChoiceProbe: Sendable {
     var known: (prompt: String, tokens: [Int32]) = ("", [])
     for candidate in candidates {
       let scalars = candidate.prompt.unicodeScalars
-      let end = scalars.lastIndex { !$0.properties.isWhitespace }.map(scalars.index(after:)) ?? scalars.startIndex
+      let end =
+        scalars.lastIndex { !$0.properties.isWhitespace }.map(scalars.index(after:)) ?? scalars.startIndex
       let prompt = String(scalars[..<end])
       if !prompt.utf8.elementsEqual(known.prompt.utf8) {
         known = (prompt, prompt.isEmpty ? [] : tokenizer.encode(prompt))
@@ -91,7 +95,8 @@ struct ChoiceProbe: Sendable {
       }
       return Measurement(
         probe: name, metric: metric.name, higherIsBetter: metric.higherIsBetter, numerators: right,
-        denominators: [Double](repeating: 1, count: right.count), tokens: sequences.reduce(0) { $0 + $1.scored },
+        denominators: [Double](repeating: 1, count: right.count),
+        tokens: sequences.reduce(0) { $0 + $1.scored },
         bytes: chosen.reduce(0) { $0 + $1.bytes }, window: window)
     }
   }

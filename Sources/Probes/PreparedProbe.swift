@@ -47,10 +47,13 @@ public struct PreparedProbe: Sendable {
   }
 
   /// As `init(_:model:)`, with the parts of a model that matter.
-  public init(_ definition: ProbeDefinition, tokenizer: Tokenizer?, prefixToken: Int32?, contextLength: Int) throws {
+  public init(_ definition: ProbeDefinition, tokenizer: Tokenizer?, prefixToken: Int32?, contextLength: Int)
+    throws
+  {
     guard definition.kind != .classification, definition.images == nil else {
       throw definition.fail(
-        .model, "images cannot be asked of a language model", hint: "use `base_model: { architecture: mlp, … }`")
+        .model, "images cannot be asked of a language model",
+        hint: "use `base_model: { architecture: mlp, … }`")
     }
     guard let tokenizer else {
       throw definition.fail(
@@ -76,7 +79,8 @@ public struct PreparedProbe: Sendable {
       }
       let (cut, empty) = (probe.cut(window: contextLength), probe.withoutTokens)
       if cut > 0 {
-        notes.append("\(cut) of \(probe.items.count) items have prompts cut from the left to \(contextLength) tokens")
+        notes.append(
+          "\(cut) of \(probe.items.count) items have prompts cut from the left to \(contextLength) tokens")
       }
       if empty > 0 { notes.append("\(empty) candidates have no tokens to score and cannot be chosen") }
       content = .choice(probe)
@@ -107,7 +111,8 @@ public struct PreparedProbe: Sendable {
   /// Asks a model.
   ///
   /// - Parameters:
-  ///   - network: with the tokenizer the probe was prepared for; for images a classifier of `features` inputs.
+  ///   - network: with the tokenizer the probe was prepared for; for images a classifier of
+  ///     `features` inputs.
   ///   - window: most tokens fed at a time; nil for the model's context.
   ///   - items: asks the first ones only, for watching while training.
   ///   - batchTokens: tokens of a forward pass; results do not depend on it beyond rounding.
@@ -119,11 +124,10 @@ public struct PreparedProbe: Sendable {
   ) throws(ProbeError) -> [Measurement] {
     let items = max(0, items ?? self.items)
     let length = window ?? contextLength
-    if case .images = content {} else {
-      guard (1...max(1, contextLength)).contains(length) else {
-        throw ProbeError(
-          .definition, probe: name, "a window of \(length) tokens", hint: "the model sees 1 to \(contextLength)")
-      }
+    guard kind == .classification || (1...max(1, contextLength)).contains(length) else {
+      throw ProbeError(
+        .definition, probe: name, "a window of \(length) tokens",
+        hint: "the model sees 1 to \(contextLength)")
     }
     switch content {
     case .text(let probe):

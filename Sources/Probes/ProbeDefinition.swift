@@ -14,7 +14,8 @@ public struct ProbeDefinition: Sendable {
   public var fewshotCount = 0
   /// Rows of the probe's own shape; never one of `paths`.
   public var fewshotPath: String?
-  /// Replaces `Question: Q\nAnswer:`, and the context of context rows; `{question}` stands for the row's question.
+  /// Replaces `Question: Q\nAnswer:`, and the context of context rows; `{question}` stands for the row's
+  /// question or context.
   public var prompt: String?
   /// Keeps the first rows only.
   public var limit: Int?

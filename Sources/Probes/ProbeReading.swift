@@ -1,4 +1,5 @@
-// From a definition to rows: files, the kind they make, the prompt around them, the solved examples before them.
+// From a definition to rows: files, the kind they make, the prompt around them,
+// the solved examples before them.
 import Corpus
 import Foundation
 
@@ -51,10 +52,12 @@ extension ProbeDefinition {
     let asks = rows.contains { if case .multipleChoice = $0.sample { true } else { false } }
     guard kind == .multipleChoice, asks else {
       throw fail(
-        .definition, "`prompt` has no meaning for these rows", hint: "only rows with a question have a prompt")
+        .definition, "`prompt` has no meaning for these rows", hint: "only rows with a question have a prompt"
+      )
     }
     guard let template = PromptTemplate(prompt) else {
-      throw fail(.definition, "`prompt` must hold {question} once", hint: "as in \"Question: {question}\\nAnswer:\"")
+      throw fail(
+        .definition, "`prompt` must hold {question} once", hint: "as in \"Question: {question}\\nAnswer:\"")
     }
     return template
   }
@@ -64,21 +67,25 @@ extension ProbeDefinition {
     guard fewshotCount > 0 else { return "" }
     guard kind == .multipleChoice else {
       throw fail(
-        .definition, "`num_fewshot` has no meaning for \(kind.rawValue)", hint: "only multiple_choice has examples")
+        .definition, "`num_fewshot` has no meaning for \(kind.rawValue)",
+        hint: "only multiple_choice has examples")
     }
     guard let fewshotPath else {
-      throw fail(.definition, "`num_fewshot` without `fewshot_path`", hint: "name a file other than the probe's")
+      throw fail(
+        .definition, "`num_fewshot` without `fewshot_path`", hint: "name a file other than the probe's")
     }
     let place = Self.resolved(fewshotPath)
     let files = try paths.flatMap { (path) throws(DataError) in try DataReader.expand(path) }
     guard !files.contains(where: { Self.resolved($0) == place }) else {
       throw fail(
-        .definition, "`fewshot_path` is the probe itself", hint: "name a file of other rows, such as the train split")
+        .definition, "`fewshot_path` is the probe itself",
+        hint: "name a file of other rows, such as the train split")
     }
     let rows = try DataReader.read(paths: [fewshotPath], shape: .multipleChoice)
     guard rows.count >= fewshotCount else {
       throw fail(
-        .data, "\(fewshotPath) has \(rows.count) rows for \(fewshotCount) examples", hint: "lower `num_fewshot`")
+        .data, "\(fewshotPath) has \(rows.count) rows for \(fewshotCount) examples",
+        hint: "lower `num_fewshot`")
     }
     var text = ""
     for row in rows.prefix(fewshotCount) {

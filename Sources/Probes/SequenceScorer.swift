@@ -1,5 +1,5 @@
 // Token sequences to log-likelihoods: windows of the model's context, laid end to end in batches.
-// Every target is met exactly once, and no sequence sees another, so the batch size changes nothing but speed.
+// Every target is met once and no sequence sees another: the batch size changes nothing but speed.
 import Corpus
 import Layers
 import TensorCore
@@ -21,8 +21,8 @@ public struct ScoredSequence: Sendable, Equatable {
 
   /// What is fed at a time, each a range of inputs of at most `window` tokens.
   ///
-  /// A sequence that fits is one range. If its scored part fits, what comes before is cut from the left. Else the
-  /// scored part falls into disjoint windows, each conditioned on the one token before it (`Segment.cut`).
+  /// A sequence that fits is one range. If its scored part fits, what comes before is cut from the left. Else
+  /// the scored part falls into disjoint windows, each conditioned on the one token before it (`Segment.cut`).
   public func windows(_ window: Int) -> [Range<Int>] {
     let inputs = tokens.count - 1
     guard scored > 0 else { return [] }
@@ -43,7 +43,8 @@ public enum SequenceScorer {
   ///   - batchTokens: most tokens of a batch; a longer window is a batch of its own.
   /// - Cost: one forward pass over all windows; the results stay in memory, 4 bytes a token.
   public static func losses(
-    of sequences: [ScoredSequence], network: any Network, window: Int, batchTokens: Int, on backend: any Backend
+    of sequences: [ScoredSequence], network: any Network, window: Int, batchTokens: Int,
+    on backend: any Backend
   ) -> [[Float]] {
     var losses = [[Float]](repeating: [], count: sequences.count)
     var tokens: [Int32] = []

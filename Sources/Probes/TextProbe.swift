@@ -12,7 +12,7 @@ struct TextProbe: Sendable {
   /// Documents that lost their first token for want of a prefix token.
   private(set) var unscoredFirstTokens = 0
 
-  /// Texts are scored whole; of pairs the completion, after prompt and completion encoded apart as in training.
+  /// Texts are scored whole; of pairs the completion, encoded apart from its prompt as in training.
   init(_ rows: [SourceRow], tokenizer: Tokenizer, prefixToken: Int32?) {
     let prefix = prefixToken.map { [$0] } ?? []
     for row in rows {
@@ -58,7 +58,8 @@ struct TextProbe: Sendable {
       let isPerplexity = metric.name == "perplexity"
       return Measurement(
         probe: name, metric: metric.name, form: isPerplexity ? .exponentialOfRatio : .ratio,
-        higherIsBetter: metric.higherIsBetter, numerators: isPerplexity ? nats : nats.map { $0 / Maths.log(2) },
+        higherIsBetter: metric.higherIsBetter,
+        numerators: isPerplexity ? nats : nats.map { $0 / Maths.log(2) },
         denominators: (isPerplexity ? tokens : covered).map(Double.init), tokens: tokens.reduce(0, +),
         bytes: covered.reduce(0, +), window: window)
     }

@@ -40,7 +40,9 @@ struct BigramModel {
       parameter.assign(
         (0..<parameter.rows).flatMap { row in (0..<parameter.columns).map { Float(value(row, $0)) } })
     }
-    for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight"] { try fill(name) { _, _ in 1 } }
+    for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight"] {
+      try fill(name) { _, _ in 1 }
+    }
     try fill("model.embed_tokens.weight") { $0 == $1 ? 1 : 0 }
     let names = letters + ["z "]
     func logit(_ from: Int, _ to: Int) -> Double {
@@ -53,10 +55,11 @@ struct BigramModel {
       return logits.map { $0 - total }
     }
     model = LoadedModel(
-      transformer: transformer, tokenizer: try Tokenizer(json: Array(json.utf8), configuration: nil), path: "bigram")
+      transformer: transformer, tokenizer: try Tokenizer(json: Array(json.utf8), configuration: nil),
+      path: "bigram")
   }
 
-  /// −Σ log p of the text's letters from `first` on, each after the one before it; the prefix token stands first.
+  /// −Σ log p of the text's letters from `first` on, each after the one before it, the prefix token first.
   func nats(_ text: String, from first: Int = 0, hasPrefix: Bool = true) throws -> Double {
     let ids = (hasPrefix ? [0] : []) + (try #require(model.tokenizer)).encode(text).map(Int.init)
     let start = first + (hasPrefix ? 1 : 0)
@@ -65,7 +68,9 @@ struct BigramModel {
 }
 
 /// Writes a file of rows and hands its path on.
-func withRows<Result>(_ text: String, name: String = "rows.jsonl", _ body: (String) throws -> Result) throws -> Result {
+func withRows<Result>(_ text: String, name: String = "rows.jsonl", _ body: (String) throws -> Result) throws
+  -> Result
+{
   try withTemporaryDirectory { directory in
     let path = directory + "/" + name
     try Data(text.utf8).write(to: URL(fileURLWithPath: path))

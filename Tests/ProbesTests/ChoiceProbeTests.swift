@@ -1,4 +1,5 @@
-// Minimal pairs, multiple choice and gaps on a model whose probabilities are known, and images on a classifier.
+// Minimal pairs, multiple choice and gaps on a model whose probabilities are known;
+// images on a classifier.
 import Corpus
 import Foundation
 import Ledger
@@ -13,7 +14,8 @@ import Testing
   let backend = CPUBackend(threads: 1)
 
   func ask(
-    _ bigram: BigramModel, _ rows: String, shots: String? = nil, _ change: (inout ProbeDefinition) -> Void = { _ in }
+    _ bigram: BigramModel, _ rows: String, shots: String? = nil,
+    _ change: (inout ProbeDefinition) -> Void = { _ in }
   ) throws -> [Ledger.Measurement] {
     try withRows(rows) { path in
       var definition = ProbeDefinition(name: "p", paths: [path])
@@ -35,7 +37,7 @@ import Testing
       {"sentence_good": "ab", "sentence_bad": "ba"}
       {"sentence_good": "ba", "sentence_bad": "ab"}
       {"sentence_good": "cab", "sentence_bad": "cab"}
-      {"sentence_good": "abab and more than sixteen letters", "sentence_bad": "bbbb and more than sixteen letters"}
+      {"sentence_good": "abab and over sixteen letters", "sentence_bad": "bbbb and over sixteen letters"}
       """)
     #expect(found.count == 1 && found[0].metric == "acc" && found[0].higherIsBetter)
     #expect(found[0].numerators == [1, 0, 0, 1])
@@ -100,6 +102,26 @@ import Testing
     #expect(throws: ProbeError.self) { try ask(bigram, row) { $0.images = .init(images: "a", labels: "b") } }
   }
 
+  @Test func solvedExamplesStandBeforeTheQuestion() throws {
+    let model = try BigramModel(on: backend).model
+    let row = #"{"question": "who", "choices": ["b", "c"], "answer": 0}"#
+    let shots = #"{"question": "how", "choices": ["c", "dd"], "answer": 1}"#
+    let text = "Question: how\nAnswer: dd\n\nQuestion: who\nAnswer: b"
+    // One token a letter, the prefix token first, the last letter not fed.
+    let inputs = text.count
+    try withRows(row) { path in
+      try Data(shots.utf8).write(to: URL(fileURLWithPath: path + ".shots.jsonl"))
+      var definition = ProbeDefinition(name: "p", paths: [path])
+      definition.fewshotPath = path + ".shots.jsonl"
+      definition.fewshotCount = 1
+      for (context, notes) in [(inputs, 0), (inputs - 1, 1)] {
+        let probe = try PreparedProbe(
+          definition, tokenizer: model.tokenizer, prefixToken: 0, contextLength: context)
+        #expect(probe.notes.count == notes)
+      }
+    }
+  }
+
   @Test func longPromptsAreCutFromTheLeftAndSaidSo() throws {
     let bigram = try BigramModel(scores: [" b": 4], on: backend)
     let row = #"{"question": "a question of many letters", "choices": ["c", "b"], "answer": 1}"#
@@ -124,7 +146,8 @@ import Testing
     let images = ([0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2] + [255, 0, 0, 255, 200, 10]) as [UInt8]
     let labels = [0, 0, 8, 1, 0, 0, 0, 3, 6, 7, 7] as [UInt8]
     let network = MLP(
-      MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [3, 2]), random: RandomStream(seed: 1), on: backend)
+      MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [3, 2]), random: RandomStream(seed: 1),
+      on: backend)
     network.parameters["heads.1.weight"]?.value.assign([1, 0, 0, 1])
     network.parameters["heads.1.bias"]?.value.assign([0, 0])
     try withTemporaryDirectory { directory in

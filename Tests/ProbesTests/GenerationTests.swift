@@ -16,7 +16,9 @@ import Testing
     return all.rows(all.rows - 1..<all.rows).toArray()
   }
 
-  @Test(arguments: fixtures, ["cpu", "reference"]) func cachedLogitsAreThoseOfTheWholeText(name: String, on kind: String)
+  @Test(arguments: fixtures, ["cpu", "reference"]) func cachedLogitsAreThoseOfTheWholeText(
+    name: String, on kind: String
+  )
     throws
   {
     let backend: any Backend = kind == "cpu" ? CPUBackend(threads: 2) : ReferenceBackend()
@@ -49,7 +51,8 @@ import Testing
       #expect(Sampler.greedy.choose(logits(model, window, on: backend), uniform: 0) == token)
       window = Array((window + [token]).suffix(window.count == context ? max(1, context / 2) : context))
     }
-    #expect(model.generate(prompt: [1, 2], maxTokens: 9, sampler: .greedy, stop: [found[0]], on: backend) == [])
+    #expect(
+      model.generate(prompt: [1, 2], maxTokens: 9, sampler: .greedy, stop: [found[0]], on: backend) == [])
     #expect(model.generate(prompt: [], maxTokens: 9, on: backend) == [])
   }
 
@@ -88,10 +91,15 @@ import Testing
     let again = texts(4000, CPUBackend(threads: 1))
     #expect(again == found)
     #expect(texts(70, backend) == Array(found.prefix(70)))
-    let stopped = model.sampleSequences(count: 200, length: 16, prefix: 0, stop: [1], random: stream, on: backend)
-    #expect(stopped.allSatisfy { text in text.firstIndex(of: 1).map { $0 == text.count - 1 } ?? (text.count == 16) })
+    let stopped = model.sampleSequences(
+      count: 200, length: 16, prefix: 0, stop: [1], random: stream, on: backend)
+    #expect(
+      stopped.allSatisfy { text in text.firstIndex(of: 1).map { $0 == text.count - 1 } ?? (text.count == 16) }
+    )
     let one = model.generate(prompt: [0], maxTokens: 40, sampler: Sampler(seed: 4), on: backend)
-    #expect(one == model.generate(prompt: [0], maxTokens: 40, sampler: Sampler(seed: 4), on: CPUBackend(threads: 1)))
+    #expect(
+      one == model.generate(prompt: [0], maxTokens: 40, sampler: Sampler(seed: 4), on: CPUBackend(threads: 1))
+    )
     #expect(one != model.generate(prompt: [0], maxTokens: 40, sampler: Sampler(seed: 5), on: backend))
   }
 

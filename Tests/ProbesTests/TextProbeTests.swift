@@ -1,4 +1,5 @@
-// Perplexity and bits per byte against a model whose probabilities are known, and against single forward passes.
+// Perplexity and bits per byte against a model whose probabilities are known,
+// and against single forward passes.
 import Corpus
 import Foundation
 import Layers
@@ -11,9 +12,13 @@ import Testing
 
 @Suite struct TextProbeTests {
   let backend = CPUBackend(threads: 2)
-  static let texts = ["abc", "a longer text that does not fit the window of sixteen tokens at all", "zz top", "q"]
+  static let texts = [
+    "abc", "a longer text that does not fit the window of sixteen tokens at all", "zz top", "q",
+  ]
 
-  func prepared(_ model: LoadedModel, _ texts: [String] = texts, _ change: (inout ProbeDefinition) -> Void = { _ in })
+  func prepared(
+    _ model: LoadedModel, _ texts: [String] = texts, _ change: (inout ProbeDefinition) -> Void = { _ in }
+  )
     throws -> PreparedProbe
   {
     try withRows(texts.joined(separator: "\n"), name: "rows.txt") { path in
