@@ -208,7 +208,7 @@ public final class ChainRun {
       model.transformer.sampleSequences(
         count: wanted, length: length, prefix: prefix, temperature: 1, random: root.forked("sampled base"), on: backend)
     }
-    return sampled.map { Exemplar(inputs: Array($0.dropLast()), targets: Array($0.dropFirst())) }
+    return sampled.map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
   }
 
   // MARK: A stage
