@@ -166,26 +166,4 @@ import Testing
       #expect(try reader.ints("optimizer/step")[0] % 4 == number)
     }
   }
-
-  @Test func speed() throws {
-    try withTemporaryDirectory { folder in
-      let path = folder + "/a.h5"
-      let count = 16 << 20
-      let memory = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
-      defer { memory.deallocate() }
-      for index in 0..<count { memory[index] = Float(index & 0xFFFF) }
-      var writer = ArchiveWriter()
-      writer.add("model/w", type: .float32, shape: [count], bytes: UnsafeRawBufferPointer(memory))
-      let clock = ContinuousClock()
-      let write = try clock.measure { try writer.write(to: path, metadata: [:]) }
-      let reader = try ArchiveReader(path: path)
-      let read = try clock.measure { try reader.floats("model/w", into: memory) }
-      let verify = try clock.measure { try reader.verify() }
-      func rate(_ time: Duration) -> Int { Int(Double(count * 4) / 1e6 / (time / .seconds(1))) }
-      print(
-        "64 MiB: write+fsync+verify \(rate(write)) MB/s, read \(rate(read)), verify \(rate(verify))"
-      )
-      #expect(memory[count - 1] == 65535)
-    }
-  }
 }

@@ -66,25 +66,14 @@ struct DataSharedTests {
     #expect(pair.count == 980 + 1135)
   }
 
-  @Test func readingAndOverlapAreFast() throws {
-    let corpora = ["general", "medical", "legal", "scientific"].flatMap(files(below:)).filter { $0.contains("train") }
-    let clock = ContinuousClock()
-    var rows: [SourceRow] = []
-    let reading = try clock.measure { rows = try DataReader.read(paths: corpora) }
-    let bytes = rows.reduce(0) { $0 + $1.sample.plainText.utf8.count }
-    let probes = files(below: "probes").filter { !$0.hasSuffix("paradigms.jsonl") && !$0.hasSuffix("blimp_mini.jsonl") }
-      + ["general", "medical", "legal", "scientific"].flatMap(files(below:)).filter { $0.contains("test") }
-    let indexed = try probes.map { (name: name($0), rows: try DataReader.read(paths: [$0])) }
+  @Test func overlapOfTheSharedSplitsIsSmall() throws {
+    let rows = try DataReader.read(paths: files(below: "medical/medquad").filter { $0.contains("train") }, shape: .text)
+    let probes = files(below: "medical").filter { $0.contains("test") }
+    let indexed = try probes.map { (name: name($0), rows: try DataReader.read(paths: [$0], shape: .text)) }
     var finder = OverlapFinder(probes: indexed)
-    let scanning = clock.measure { finder.scan(rows) }
-    let duplicates = DuplicateFinder.find(rows)
-    func speed(_ time: Duration) -> Double { Double(bytes) / 1e6 / (time / .seconds(1)) }
-    print("read \(bytes / 1_000_000) MB in \(rows.count) rows: \(speed(reading)) MB/s; overlap \(speed(scanning)) MB/s")
-    for overlap in finder.result() where overlap.runShare > 0 {
-      print("\(overlap.probe): \(overlap.leaks.count) of \(overlap.documents) leak, run share \(overlap.runShare)")
-    }
-    print("duplicates: \(duplicates.summary(of: rows))".prefix(400))
-    #expect(speed(scanning) > 20)
+    finder.scan(rows)
+    // The data's README: test rows with 20 % or more of their runs in train were dropped.
+    for overlap in finder.result() { #expect(overlap.leakedShare < 0.02, "\(overlap.probe): \(overlap.leaks)") }
   }
 
   @Test func packedRowsAreFull() throws {
@@ -94,15 +83,9 @@ struct DataSharedTests {
       let builder = ExampleBuilder(encode: encodeWords, prefixToken: 1, eosToken: 2, sequenceLength: 512)
       let (examples, report) = try builder.examples(from: rows)
       let lengths = examples.map(\.length)
-      let clock = ContinuousClock()
-      var plan = EpochPlan(lengths: [], sequenceLength: 1, packing: true, seed: 0, epoch: 0)
-      let time = clock.measure {
-        plan = EpochPlan(lengths: lengths, sequenceLength: 512, packing: true, seed: 17, epoch: 0)
-      }
-      let fill = plan.fill(lengths: lengths)
+      let plan = EpochPlan(lengths: lengths, sequenceLength: 512, packing: true, seed: 17, epoch: 0)
       let unpacked = Double(report.inputTokens) / Double(512 * max(1, examples.count))
-      print("\(folder): \(examples.count) examples, fill \(fill), unpacked \(unpacked), planned in \(time)")
-      #expect(fill >= 0.95)
+      #expect(plan.fill(lengths: lengths) >= max(0.95, unpacked))
     }
   }
 }
