@@ -82,3 +82,8 @@ double ck_vector_adamw(float *parameters, const float *gradient, float *first_mo
 double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_buffer, float momentum,
                      float learning_rate, float weight_decay, float gradient_scale, const ck_pull *pulls,
                      int pull_count, long count);
+
+// MARK: bench.c
+
+// Runs `rounds` rounds of chains x <- x * factor + term in registers and returns the floating-point operations done.
+double ck_peak_fma(long rounds, float factor, float term, float *result);

@@ -1,0 +1,108 @@
+// `retain export`: a stage of a run as a Hugging Face folder, with everything transformers looks for.
+import Archive
+import ArgumentParser
+import Corpus
+import Experiment
+import Foundation
+import Models
+import Runs
+import StrictJSON
+import TensorCPU
+
+struct ExportCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "export", abstract: "Write a Hugging Face folder that transformers loads with the same logits.",
+    discussion: "RUN is a run directory; a checkpoint (.h5) or a model folder is taken as it is.")
+
+  enum DType: String, ExpressibleByArgument, CaseIterable { case float32, bfloat16 }
+
+  @Argument(help: ArgumentHelp("Run directory, checkpoint or model folder.", valueName: "run"))
+  var place: String
+  @Option(help: "Stage whose end is exported, or base; default: the last stage that is finished.")
+  var stage: String?
+  @Option(name: .customLong("to"), help: "Folder to write.")
+  var destination: String
+  @Option(help: "Type of the numbers.")
+  var dtype = DType.float32
+  @Flag(help: "Write into a folder that is not empty.")
+  var force = false
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  func run() throws {
+    let source = try locate()
+    if !force, OutputFolder.isOccupied(destination) {
+      throw RunError(Runs.ExitCode.cannotCreate, "\(destination) is not empty", hint: "choose another folder, or use --force")
+    }
+    let model = try LoadedModel.load(source, on: CPUBackend(threads: 1))
+    try OutputFolder.create(destination)
+    try ModelFolder.save(model, to: destination, type: dtype == .bfloat16 ? .bfloat16 : .float32)
+    try writeSides(of: model)
+    let files = try FileManager.default.contentsOfDirectory(atPath: destination).sorted()
+    guard json else {
+      print("\(source) → \(destination) (\(dtype.rawValue)): \(files.joined(separator: ", "))")
+      return
+    }
+    Say.json([
+      "schema": 1, "source": .string(source), "to": .string(destination), "dtype": .string(dtype.rawValue),
+      "files": .array(files.map { .string($0) }),
+    ])
+  }
+
+  /// The model file that the arguments mean.
+  private func locate() throws -> String {
+    let checkpoints = RunDirectory(place).checkpoints
+    guard FileManager.default.fileExists(atPath: checkpoints) else {
+      guard FileManager.default.fileExists(atPath: place) else {
+        throw RunError(Runs.ExitCode.missingInput, "\(place): no such run, checkpoint or model folder")
+      }
+      if stage != nil { throw usage("--stage needs a run directory", hint: "\(place) has no checkpoints folder") }
+      return place
+    }
+    let plan = try? ExperimentPlan.load(RunDirectory(place).plan, checkingFiles: false)
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints)) ?? []
+    let finished = names.filter { $0.hasSuffix("-end.h5") }.map { String($0.dropLast("-end.h5".count)) }
+    let known = plan.map { $0.stages.map(\.name).filter(finished.contains) } ?? finished.sorted()
+    let choices = (["base"] + known).joined(separator: ", ")
+    guard let wanted = stage ?? known.last else {
+      throw RunError(Runs.ExitCode.missingInput, "\(place): no stage is finished", hint: "--stage base is there from the start")
+    }
+    if known.contains(wanted) { return "\(checkpoints)/\(wanted)-end.h5" }
+    guard wanted == "base" else {
+      throw RunError(Runs.ExitCode.missingInput, "\(place): there is no finished stage \(wanted)", hint: "stages: \(choices)")
+    }
+    if names.contains("base.h5") { return checkpoints + "/base.h5" }
+    switch plan?.baseModel {
+    case .folder(let path), .checkpoint(let path): return path
+    case .new, nil:
+      throw RunError(Runs.ExitCode.missingInput, "\(checkpoints)/base.h5 is gone", hint: "stages: \(choices)")
+    }
+  }
+
+  /// generation_config.json and the tokenizer's settings where the model brought none.
+  private func writeSides(of model: LoadedModel) throws {
+    var members = [JSON.Member("_from_model_config", true)]
+    if let token = model.configuration.bosToken { members.append(.init("bos_token_id", .integer(Int(token)))) }
+    if let token = model.configuration.eosToken { members.append(.init("eos_token_id", .integer(Int(token)))) }
+    try AtomicFile.write(JSON.object(members).pretty, to: destination + "/generation_config.json")
+    guard let tokenizer = model.tokenizer else {
+      Say.note("the model has no tokenizer; the folder has none either")
+      return
+    }
+    var special: [JSON.Member] = []
+    if let bytes = tokenizer.configuration, let settings = try? JSON.parse(bytes) {
+      for key in ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"] {
+        if let value = settings[key], !value.isNull { special.append(.init(key, value)) }
+      }
+    } else {
+      for (key, id) in [("bos_token", model.configuration.bosToken), ("eos_token", model.configuration.eosToken)] {
+        if let token = id.flatMap({ tokenizer.token($0) }) { special.append(.init(key, .string(token))) }
+      }
+      let settings = [JSON.Member("tokenizer_class", "PreTrainedTokenizerFast")] + special
+      try AtomicFile.write(JSON.object(settings).pretty, to: destination + "/tokenizer_config.json")
+    }
+    if !special.isEmpty {
+      try AtomicFile.write(JSON.object(special).pretty, to: destination + "/special_tokens_map.json")
+    }
+  }
+}
