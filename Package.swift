@@ -73,7 +73,7 @@ let package = Package(
 
     // Floor 5, experiments.
     /// YAML to an immutable plan, with every mistake located.
-    floor("Experiment", ["Ledger", "StrictJSON", yams]),
+    floor("Experiment", ["Continual", "Training", "Ledger", "StrictJSON", yams]),
     /// Plan to objects to stages to ledger and checkpoints; the only place that knows everybody.
     floor(
       "Runs",
@@ -108,9 +108,9 @@ let package = Package(
     tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ContinualTests", ["Continual", "Curvature", "Training", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ProbesTests", ["Probes", "Models", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
-    tests("ExperimentTests", ["Experiment", "StrictJSON"]),
+    tests("ExperimentTests", ["Experiment", "Training", "StrictJSON"]),
     tests("ReportsTests", ["Reports", "Ledger", "StrictJSON"]),
-    tests("RunsTests", ["Runs", "Tuning", "Experiment", "Continual", "Archive", "Ledger", "Corpus", "StrictJSON", "Models", "TensorCPU", "TensorCore"]),
+    tests("RunsTests", ["Runs", "Tuning", "Probes", "Experiment", "Continual", "Archive", "Ledger", "Corpus", "StrictJSON", "Models", "TensorCPU", "TensorCore"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -24,6 +24,7 @@ public struct MethodIngredients {
 
 /// A method that can be made from options.
 public protocol ConfigurableMethod: ContinualMethod {
+  static var schema: MethodSchema { get }
   init(_ ingredients: MethodIngredients)
 }
 
@@ -34,6 +35,17 @@ public enum MethodCatalog {
       ExperienceReplay.self,
       L2SP.self,
     ]
+  }
+  /// The options of every method, for experiment files and the manual.
+  public static var schemas: [MethodSchema] {
+    var all: [MethodSchema] = []
+    for method in methods { all.append(method.schema) }
+    return all
+  }
+  public static var cards: [MethodCard] {
+    var all: [MethodCard] = []
+    for method in methods { all.append(method.card) }
+    return all
   }
   public static func make(_ name: String, _ ingredients: MethodIngredients) -> (any ContinualMethod)? {
     for method in methods where method.card.name == name { return method.init(ingredients) }

@@ -1,5 +1,6 @@
 // The manual behind `retain explain`: a paragraph for every key of the experiment file and every exit code.
 // Options of methods explain themselves from the table of methods, so a new method is documented by being there.
+import Training
 
 public enum Manual {
   /// Every key of the experiment file in dotted form, in the order of the file.

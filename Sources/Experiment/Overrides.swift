@@ -1,5 +1,6 @@
 // Puts `key=value` arguments into the tree before it is read, with places on the command line.
 // The readers then judge an override exactly as they judge the file: ranges, unknown keys, suggestions.
+import Training
 
 struct Overrides {
   let collector: Collector

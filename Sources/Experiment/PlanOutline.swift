@@ -1,5 +1,6 @@
 // The plan as keys and values in the order of plan.yaml: what is written, and what two plans are compared by.
 // Every default is spelled out, so a later version with other defaults reads the same plan.
+import Training
 
 /// A value of plan.yaml with its scalars already rendered.
 indirect enum Outline: Equatable {

@@ -1,4 +1,5 @@
 // Reads stacks of methods by the table of methods: `methods`, `compare` and a stage's own stack.
+import Training
 
 extension PlanReader {
   /// The stack under a key; nil where the key is absent.

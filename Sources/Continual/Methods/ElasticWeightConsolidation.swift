@@ -46,6 +46,55 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     state: "F and anchor: 8 bytes a parameter", needs: "text of the past at consolidation only",
     verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences")
 
+  public static let schema = MethodSchema(
+    "ewc",
+    """
+    Elastic weight consolidation: the penalty ½ λ Σ F (θ − θ*)² holds each parameter near its anchor in \
+    proportion to its Fisher information.
+    """,
+    options: [
+      OptionSchema(
+        "lambda", .number(minimum: 0, open: false, words: ["posterior"]), default: .number(10),
+        """
+        The strength in posterior units: 10 weighs every past as ten times the new stage's tokens; \
+        posterior computes N_old/N_new from token counts (the base counts base_tokens).
+        """),
+      OptionSchema(
+        "variant", .word(["separate", "online"], notYet: []), default: .word("online"),
+        "online: one accumulated Fisher with the newest anchor; separate: one penalty for every past."),
+      OptionSchema(
+        "decay", .share(maximum: 1, open: false), default: .number(1),
+        """
+        γ of the online variant: the old Fisher is multiplied by it at every consolidation; 1 forgets \
+        nothing.
+        """),
+      .form,
+      OptionSchema(
+        "fisher.labels", .word(["sampled", "observed", "expected"], notYet: []), default: .word("sampled"),
+        """
+        Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the \
+        so-called empirical Fisher), or the exact expectation (classifiers).
+        """),
+      OptionSchema(
+        "fisher.unit", .word(["sequence", "position"], notYet: []), default: .word("sequence"),
+        """
+        What is squared: the gradient of a whole sequence, or the contribution of each position of each \
+        linear layer.
+        """),
+      OptionSchema(
+        "fisher.structure", .word(["diagonal"], notYet: ["kronecker"]), default: .word("diagonal"),
+        "The shape of the Fisher: one number a parameter."),
+      OptionSchema(
+        "fisher.examples", .integer(1...1_000_000_000, words: ["all"]), default: .integer(512),
+        """
+        How many training sequences (or classifier examples) the Fisher is averaged over; all takes \
+        every one.
+        """),
+      OptionSchema(
+        "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
+        "How many label samples are drawn for each example with labels: sampled."),
+    ])
+
   public let settings: Settings
   private let store: ParameterStore
   private let backend: any Backend

@@ -15,6 +15,24 @@ public final class ExperienceReplay: ConfigurableMethod {
     state: "budget_tokens token ids", needs: "text of the past, up to the budget",
     verified: "inclusion probabilities, exact accounting across interruptions")
 
+  public static let schema = MethodSchema(
+    "replay",
+    "Experience replay: rows of the past are mixed into every batch of the new stage.",
+    options: [
+      OptionSchema(
+        "ratio", .share(maximum: 1, open: true), default: .number(0.1),
+        "The share r of the final mix: r/(1−r) replayed tokens for every stage token, in the same batches."),
+      OptionSchema(
+        "budget_tokens", .integer(1...1_000_000_000_000, words: []), default: .integer(500_000),
+        "How many tokens the buffer holds."),
+      OptionSchema(
+        "selection", .word(["reservoir", "stage_balanced"], notYet: []), default: .word("reservoir"),
+        """
+        reservoir: every document seen so far is kept with the same probability; stage_balanced: every \
+        past gets the same share of the budget.
+        """),
+    ])
+
   private let ratio: Double
   private var buffer: ReplayBuffer
   /// Replayed tokens still owed to the stage's tokens.

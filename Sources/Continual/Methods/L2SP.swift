@@ -19,6 +19,22 @@ public final class L2SP: ConfigurableMethod {
     cost: "4 bytes a parameter and step", state: "anchor: 4 bytes a parameter", needs: "nothing of the past",
     verified: "equals EWC with F = 1")
 
+  public static let schema = MethodSchema(
+    "l2sp",
+    """
+    L2-SP: the penalty ½ λ Σ (θ − θ*)², EWC with a Fisher of one everywhere; the control that any EWC \
+    result must beat.
+    """,
+    options: [
+      OptionSchema(
+        "lambda", .number(minimum: 0, open: false, words: []), default: .number(0.01),
+        "The strength, the same for every parameter."),
+      .form,
+      OptionSchema(
+        "anchor", .word(["previous", "base"], notYet: []), default: .word("previous"),
+        "What the parameters are held near: the model before this stage, or the base model."),
+    ])
+
   private let strength: Double
   private let form: QuadraticPull.Form
   private let anchoring: Anchor
