@@ -82,7 +82,7 @@ let package = Package(
         "Archive", "Ledger", "StrictJSON", "TensorCPU", "TensorCore", "Reports",
       ]),
     /// Many runs of one plan: search, rungs, Pareto front.
-    floor("Tuning", ["Runs", "Experiment", "Ledger", "StrictJSON", "Reports"]),
+    floor("Tuning", ["Runs", "Experiment", "Archive", "Ledger", "StrictJSON", "Reports", "TensorCore"]),
     /// Ledger and results to Markdown and HTML with tables and charts.
     floor("Reports", ["Ledger", "StrictJSON"]),
 

@@ -17,10 +17,12 @@ public struct TuneResults: Sendable, Equatable {
     public var forgetting: Double?
     public var forgettingAvoided: Double?
     public var seconds: Double
+    /// Of the score, documents resampled in this trial and naive alike; nil where rows are not paired.
+    public var scoreCI: Interval?
 
     public init(
       value: JSON?, rung: Int, steps: Int, retention: Double?, plasticity: Double?, plasticityShare: Double?,
-      forgetting: Double?, forgettingAvoided: Double?, seconds: Double
+      forgetting: Double?, forgettingAvoided: Double?, seconds: Double, scoreCI: Interval? = nil
     ) {
       self.value = value
       self.rung = rung
@@ -31,6 +33,7 @@ public struct TuneResults: Sendable, Equatable {
       self.forgetting = forgetting
       self.forgettingAvoided = forgettingAvoided
       self.seconds = seconds
+      self.scoreCI = scoreCI
     }
 
     /// A trial from its summary, with the ratios against naive.
@@ -100,7 +103,7 @@ extension TuneResults.Trial {
         .init("plasticity", JSON(plasticity)), .init("plasticity_share", JSON(plasticityShare)),
         .init("forgetting", JSON(forgetting)), .init("forgetting_avoided", JSON(forgettingAvoided)),
         .init("seconds", .number(seconds)),
-      ])
+      ] + (scoreCI.map { [JSON.Member("score_ci", $0.json)] } ?? []))
   }
 
   /// Absent figures are nil or zero.
@@ -109,6 +112,7 @@ extension TuneResults.Trial {
       value: json["value"], rung: json["rung"]?.int ?? 0, steps: json["steps"]?.int ?? 0,
       retention: json["retention"]?.double, plasticity: json["plasticity"]?.double,
       plasticityShare: json["plasticity_share"]?.double, forgetting: json["forgetting"]?.double,
-      forgettingAvoided: json["forgetting_avoided"]?.double, seconds: json["seconds"]?.double ?? 0)
+      forgettingAvoided: json["forgetting_avoided"]?.double, seconds: json["seconds"]?.double ?? 0,
+      scoreCI: Interval(json["score_ci"]))
   }
 }

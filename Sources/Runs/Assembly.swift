@@ -57,6 +57,15 @@ public final class Assembly {
     if let baseValues { backend.copy(baseValues, into: subject.network.parameters.values) }
   }
 
+  /// The rows and steps of one stage of a plan that has this assembly's data.
+  ///
+  /// - Parameter plan: this assembly's, or one that differs in methods or in how long stages last
+  public func schedule(_ stage: Int, of plan: ExperimentPlan) -> StageSchedule {
+    StageSchedule(
+      data.stages[stage], plan.stages[stage].training, contextLength: subject.contextLength,
+      random: RandomStream(seed: plan.seed).forked("data", stage))
+  }
+
   /// The language model an experiment starts from.
   public static func baseModel(_ plan: ExperimentPlan, on backend: any Backend) throws -> LoadedModel {
     switch plan.baseModel {

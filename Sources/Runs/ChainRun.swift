@@ -21,6 +21,19 @@ public enum ChainOutcome: Sendable, Equatable {
   case diverged(stage: String, step: Int)
 }
 
+/// What a chain leaves out when only its measurements are wanted.
+public struct ChainOptions: Sendable, Equatable {
+  /// False: the last stage's Fisher and exemplars, which only a further stage would need, are not made.
+  public var consolidatesLastStage: Bool
+  /// False: no checkpoint of the base and of stage ends unless the run stops there; results.json then names
+  /// no final checkpoint.
+  public var savesStageEnds: Bool
+  public init(consolidatesLastStage: Bool = true, savesStageEnds: Bool = true) {
+    self.consolidatesLastStage = consolidatesLastStage
+    self.savesStageEnds = savesStageEnds
+  }
+}
+
 /// Runs, saves and resumes one variant of an experiment.
 public final class ChainRun {
   let plan: ExperimentPlan
@@ -28,6 +41,7 @@ public final class ChainRun {
   let assembly: Assembly
   let directory: RunDirectory
   let observer: any RunObserver
+  let options: ChainOptions
   let backend: CPUBackend
   let store: ParameterStore
   let root: RandomStream
@@ -48,13 +62,15 @@ public final class ChainRun {
   let deadline: Double?
 
   public init(
-    _ plan: ExperimentPlan, variant: String, assembly: Assembly, observer: any RunObserver, deadline: Double?
+    _ plan: ExperimentPlan, variant: String, assembly: Assembly, observer: any RunObserver, deadline: Double?,
+    options: ChainOptions = ChainOptions()
   ) throws {
     self.plan = plan
     self.variant = variant
     self.assembly = assembly
     self.observer = observer
     self.deadline = deadline
+    self.options = options
     directory = RunDirectory(plan.outputDirectory)
     backend = assembly.backend
     store = assembly.subject.network.parameters
@@ -101,7 +117,7 @@ public final class ChainRun {
     for fact in assembly.data.notes { try note(fact) }
     if plan.evaluate.at.contains(.base) { try measure(after: "base") }
     try consolidate(past: 0, name: "base")
-    try save(position)
+    if options.savesStageEnds { try save(position) }
   }
 
   // MARK: Measuring
@@ -316,11 +332,7 @@ public final class ChainRun {
     return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)
   }
 
-  func schedule(_ stage: Int) -> StageSchedule {
-    StageSchedule(
-      assembly.data.stages[stage], plan.stages[stage].training,
-      contextLength: assembly.subject.contextLength, random: root.forked("data", stage))
-  }
+  func schedule(_ stage: Int) -> StageSchedule { assembly.schedule(stage, of: plan) }
 
   private func beginStage(_ stage: Int) throws {
     for (_, methodPlan, method) in methods {
@@ -354,10 +366,12 @@ public final class ChainRun {
         name, steps: progress.step, tokens: progress.stageTokens,
         seconds: seconds, more: [.init("replayed_tokens", .integer(progress.replayedTokens)), .init("facts", .object(facts))]))
     if plan.evaluate.at.contains(.stageEnd) || stage == plan.stages.count - 1 { try measure(after: name) }
-    try consolidate(past: stage + 1, name: name)
+    let isLast = stage + 1 == plan.stages.count
+    if !isLast || options.consolidatesLastStage { try consolidate(past: stage + 1, name: name) }
     position = ChainPosition(stage: stage + 1, step: 0)
-    try save(position)
-    if position.stage < plan.stages.count, let stop = stopReason() {
+    let stop = isLast ? nil : stopReason()
+    if options.savesStageEnds || stop != nil { try save(position) }
+    if let stop {
       try ledger.append(.interrupted(reason: stop, stage: name, step: progress.step))
       return .interrupted(stop)
     }
@@ -407,7 +421,7 @@ public final class ChainRun {
       summary: Summary(
         stages: stageNames, probes: probeInfo, matrix: matrix, confidence: plan.evaluate.confidence,
         bootstrap: plan.evaluate.bootstrap, seed: Int(truncatingIfNeeded: plan.seed)),
-      final: outcome == .finished
+      final: outcome == .finished && options.savesStageEnds
         ? .init(
           checkpoint: "checkpoints/" + directory.checkpointName(stages: stageNames, position),
           parametersSHA256: assembly.parametersHash()) : nil,
