@@ -63,11 +63,6 @@ public struct ChainData {
         trainOnInputs: training.trainOnInputs,
         excess: training.excessLength.flatMap { ExcessStrategy(rawValue: $0.rawValue) })
     }
-    func rows(_ spec: DatasetSpec) throws -> [SourceRow] {
-      try DataReader.read(
-        paths: spec.paths, shape: spec.shape.flatMap(Self.shape),
-        documents: DocumentRule(rawValue: spec.documents.rawValue) ?? .blankLine)
-    }
     func unique(_ rows: [SourceRow], _ place: String) -> [SourceRow] {
       guard plan.dataChecks.exactDuplicates != .off else { return rows }
       let report = DuplicateFinder.find(rows)
@@ -84,7 +79,7 @@ public struct ChainData {
     // The base is what the model knows already; leaks from there are the model's past, not the run's doing.
     var baseSet = TextSet.empty
     var baseRows: [SourceRow] = []
-    for spec in plan.baseData { baseRows += try rows(spec) }
+    for spec in plan.baseData { baseRows += try Self.rows(spec) }
     if !baseRows.isEmpty {
       (baseSet.examples, baseSet.report) = try builder(plan.training).examples(from: unique(baseRows, "base_data"))
     }
@@ -95,7 +90,7 @@ public struct ChainData {
       var all: [SourceRow] = []
       var rowWeights: [Double] = []
       for spec in stage.datasets {
-        let read = try rows(spec)
+        let read = try Self.rows(spec)
         all += read
         rowWeights += [Double](repeating: spec.weight, count: read.count)
       }
@@ -107,7 +102,7 @@ public struct ChainData {
         if plan.dataChecks.exactDuplicates == .drop { kept = report.kept }
       }
       var validationRows: [SourceRow] = []
-      for spec in stage.validation { validationRows += try rows(spec) }
+      for spec in stage.validation { validationRows += try Self.rows(spec) }
       if let share = stage.validationShare {
         let split = Holdout.split(kept.map { all[$0] }, fraction: share)
         validationRows += split.validation.map { all[kept[$0]] }
@@ -129,6 +124,13 @@ public struct ChainData {
     base = baseSet
     stages = sets
     self.notes = notes
+  }
+
+  /// All rows of one entry of `datasets`, `base_data` or `val`.
+  static func rows(_ spec: DatasetSpec) throws(DataError) -> [SourceRow] {
+    try DataReader.read(
+      paths: spec.paths, shape: spec.shape.flatMap(shape),
+      documents: DocumentRule(rawValue: spec.documents.rawValue) ?? .blankLine)
   }
 
   private static func shape(_ shape: DatasetSpec.Shape) -> DataShape? {

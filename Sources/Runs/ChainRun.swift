@@ -235,9 +235,7 @@ public final class ChainRun {
     let training = stagePlan.training
     let unmatched = store.freeze(training.freeze)
     guard unmatched.isEmpty else {
-      throw RunError(
-        ExitCode.configuration, "stage \(stagePlan.name): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
-        hint: "retain inspect lists parameter names")
+      throw Self.freezeError(stagePlan.name, unmatched)
     }
     let schedule = schedule(stage)
     let optimizer = assembly.optimizer(training)
@@ -330,6 +328,12 @@ public final class ChainRun {
       }
     }
     return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)
+  }
+
+  static func freezeError(_ stage: String, _ unmatched: [String]) -> RunError {
+    RunError(
+      ExitCode.configuration, "stage \(stage): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
+      hint: "retain inspect lists parameter names")
   }
 
   func schedule(_ stage: Int) -> StageSchedule { assembly.schedule(stage, of: plan) }

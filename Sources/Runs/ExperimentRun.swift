@@ -24,6 +24,8 @@ public final class ExperimentRun {
     try directory.create()
     let lock = try DirectoryLock(directory: plan.outputDirectory)
     defer { withExtendedLifetime(lock) {} }
+    // What is there goes only once the inputs of the new run have been read.
+    let assembled = fresh ? try Assembly(plan, reuse: !plan.compare.isEmpty) : nil
     if fresh { try clear() }
     try adopt(directory)
     let variants = [(plan.mainVariantName, plan)] + plan.compare.compactMap { entry in
@@ -34,7 +36,9 @@ public final class ExperimentRun {
       try conclude(variants)
       return ExitCode.done
     }
-    let assembly = try Assembly(plan, reuse: variants.count > 1)
+    let assembly = try assembled ?? Assembly(plan, reuse: variants.count > 1)
+    observer.assembled(assembly)
+    try refuseWithoutMemory(assembly, variants)
     let deadline = plan.timeLimitSeconds.map { started + $0 }
     var mainDiverged = false
     for (index, (name, variantPlan)) in variants.enumerated() {
@@ -55,6 +59,17 @@ public final class ExperimentRun {
     }
     try conclude(variants)
     return mainDiverged ? ExitCode.diverged : ExitCode.done
+  }
+
+  /// - Throws: `RunError` (71) where the estimate exceeds what this process may take
+  private func refuseWithoutMemory(_ assembly: Assembly, _ variants: [(String, ExperimentPlan)]) throws {
+    guard let available = Resources.availableMemory else { return }
+    let needed = variants.map { MemoryEstimate($0.1, assembly: assembly, isReused: variants.count > 1).bytes }.max() ?? 0
+    let reachable = available + (Resources.residentMemory ?? 0)
+    guard needed > reachable else { return }
+    throw RunError(
+      ExitCode.resources, "the run needs about \(needed >> 20) MiB of memory, \(reachable >> 20) MiB can be had",
+      hint: "lower training.micro_batch_size (and raise gradient_accumulation_steps) or sequence_len; retain run --dry-run lists what takes how much")
   }
 
   /// Writes plan.yaml, or refuses to continue a run of another plan.

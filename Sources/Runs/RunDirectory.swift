@@ -32,7 +32,10 @@ public struct RunDirectory: Sendable {
     do {
       try FileManager.default.createDirectory(atPath: checkpoints, withIntermediateDirectories: true)
     } catch {
-      throw RunError(ExitCode.cannotCreate, "\(checkpoints): cannot be created: \(error.localizedDescription)")
+      let refused: [CocoaError.Code] = [.fileWriteNoPermission, .fileWriteVolumeReadOnly]
+      let code = (error as? CocoaError).map { refused.contains($0.code) } == true ? ExitCode.permission : ExitCode.cannotCreate
+      throw RunError(
+        code, "\(checkpoints): cannot be created: \(error.localizedDescription)", hint: "choose another output_dir")
     }
     guard access(path, W_OK) == 0 else { throw RunError(ExitCode.permission, "\(path): not writable") }
   }

@@ -1,10 +1,13 @@
 // What can stop a run, and the exit code that says so to other programs.
 import Archive
+import Continual
 import Corpus
 import Curvature
 import Experiment
+import Glibc
 import Ledger
 import Models
+import Probes
 
 /// A failure of the run itself.
 public struct RunError: Error, Sendable, CustomStringConvertible {
@@ -56,8 +59,24 @@ public enum ExitCode {
       case .invalid: badData
       case .missing: missingInput
       }
+    case let error as ProbeError:
+      switch error.kind {
+      case .definition: configuration
+      case .data: badData
+      case .model: unavailable
+      }
     case is FisherError: configuration
-    case is LedgerError: inputOutput
+    case is StateError, is ShapeError: badData
+    case let error as LedgerError:
+      switch error.kind {
+      case .missing: missingInput
+      case .malformed: badData
+      case .io(let code):
+        switch code {
+        case EACCES, EPERM, EROFS: permission
+        default: inputOutput
+        }
+      }
     default: bug
     }
   }

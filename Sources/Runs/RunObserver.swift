@@ -20,11 +20,17 @@ public struct StepProgress: Sendable {
 }
 
 public protocol RunObserver: AnyObject {
+  /// Model, data and probes have been read; nothing has been trained yet.
+  func assembled(_ assembly: Assembly)
   func message(_ text: String)
   func warning(_ text: String)
   func progress(_ step: StepProgress)
   /// Consolidation, measuring: what goes on between steps.
   func activity(_ text: String)
+}
+
+extension RunObserver {
+  public func assembled(_ assembly: Assembly) {}
 }
 
 /// Watches nothing.

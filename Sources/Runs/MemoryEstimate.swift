@@ -1,0 +1,89 @@
+// How much memory a chain needs, from shapes alone: refused in the first second rather than killed in the tenth hour.
+import Continual
+import Experiment
+import Layers
+import Models
+import Training
+
+/// Peak memory of one variant of an experiment, in bytes.
+///
+/// With P parameters, N tokens in a micro-batch (replayed ones included), C hidden size, F intermediate size,
+/// A = query width, K = key width, H heads, L layers, V tokens of the vocabulary:
+///
+/// - parameters 4P; gradient 4P; moments 8P (AdamW), 0 (SGD)
+/// - methods: EWC 8P and 8P more while a past is consolidated; L2-SP 4P; replay 8 a buffered token
+/// - base copy 4P where variants start over from the base
+/// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
+/// - work of one layer 4N(6C + 2A + 2K + 3F)
+/// - head 4·min(NV, 2²⁵) for a block of logits, and 12NC
+/// - data: 12 a token of training text and 1 a byte of text read; 64 MiB for everything else
+public struct MemoryEstimate: Sendable {
+  public struct Part: Sendable {
+    public let name: String
+    public let bytes: Int
+  }
+  public let parts: [Part]
+  public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
+
+  /// - Parameter isReused: other variants of the experiment start from the same base
+  public init(_ plan: ExperimentPlan, assembly: Assembly, isReused: Bool) {
+    let configuration = assembly.model.configuration
+    let parameters = assembly.model.transformer.parameters.count
+    var parts: [Part] = []
+    func add(_ name: String, _ bytes: Int) { if bytes > 0 { parts.append(Part(name: name, bytes: bytes)) } }
+    add("parameters", 4 * parameters)
+    add("gradient", 4 * parameters)
+    add("moments", plan.stages.contains { $0.training.optimizer == .adamw } ? 8 * parameters : 0)
+    var distinct: [MethodPlan] = []
+    for method in plan.methods + plan.stages.flatMap({ $0.methods ?? [] }) where !distinct.contains(method) {
+      distinct.append(method)
+    }
+    for method in distinct { add(method.name, Self.state(method, parameters: parameters)) }
+    if distinct.contains(where: { $0.name == "ewc" }) {
+      add("consolidation", 8 * parameters + (isReused ? 4 * parameters : 0))
+    }
+    add("base copy", isReused ? 4 * parameters : 0)
+
+    let widest = plan.stages.indices.map { Self.batchTokens(plan, stage: $0, configuration) }.max() ?? 0
+    let (width, inner) = (configuration.hiddenSize, configuration.intermediateSize)
+    let queries = configuration.heads * configuration.headDimension
+    let keys = configuration.keyHeads * configuration.headDimension
+    let gates = configuration.architecture == "llama" ? 2 : 1
+    let kept = 4 * width + 2 * queries + 2 * keys + configuration.heads + gates * inner
+    add("activations", 4 * widest * configuration.layers * kept)
+    let scored = max(widest, ChainRun.scoringTokens)
+    add("work of a layer", 4 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
+    add("head", 4 * min(scored * configuration.vocabularySize, Head.blockElements) + 12 * scored * width)
+    let tokens = ([assembly.data.base] + assembly.data.stages).reduce(0) { $0 + $1.inputTokens }
+    add("data", 12 * tokens)
+    add("program", 64 << 20)
+    self.parts = parts
+  }
+
+  /// Bytes that a method keeps between steps, in memory and in every checkpoint.
+  static func state(_ method: MethodPlan, parameters: Int) -> Int {
+    switch method.name {
+    case "ewc": 8 * parameters
+    case "l2sp": 4 * parameters
+    case "replay": 8 * (method.int("budget_tokens") ?? 0)
+    default: 0
+    }
+  }
+
+  /// Tokens of the largest micro-batch of a stage.
+  static func batchTokens(_ plan: ExperimentPlan, stage: Int, _ configuration: TransformerConfiguration) -> Int {
+    let training = plan.stages[stage].training
+    let tokens = training.microBatchSize * min(training.sequenceLength, configuration.contextLength)
+    return tokens + Int((Double(tokens) * plan.replayPerToken(stage: stage)).rounded(.up))
+  }
+}
+
+extension ExperimentPlan {
+  /// Replayed tokens for every stage token, r / (1 − r).
+  func replayPerToken(stage: Int) -> Double {
+    (stages[stage].methods ?? methods).reduce(0) { sum, method in
+      guard method.name == "replay", let ratio = method.double("ratio"), ratio < 1 else { return sum }
+      return sum + ratio / (1 - ratio)
+    }
+  }
+}
