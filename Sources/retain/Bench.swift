@@ -34,8 +34,10 @@ struct Bench {
   /// Trainable numbers of the shape.
   var parameters: Int { (try? configuration.parameterCount()) ?? 0 }
 
+  /// - Throws: `RunError` (71) where the machine has too little memory
   func measure(_ task: BenchCommand.Task) throws -> BenchResult {
-    switch task {
+    try requireMemory()
+    return switch task {
     case .train: try train(pulled: false)
     case .ewc: try train(pulled: true)
     case .fisher: try fisher()
@@ -45,6 +47,22 @@ struct Bench {
     case .optimizer: optimizer()
     case .checkpoint: try checkpoint()
     case .tokenize: try tokenize()
+    }
+  }
+
+  /// Refuses what a training step of this size surely cannot hold: state, activations, one block of logits.
+  private func requireMemory() throws {
+    let activations =
+      4 * configuration.layers * (12 * configuration.hiddenSize + 3 * configuration.intermediateSize)
+    let needed =
+      24 * Double(parameters) + Double(activations) * Double(tokens) + 4 * Double(Head.blockElements)
+    let memory = Double(sysconf(Int32(_SC_PHYS_PAGES))) * Double(sysconf(Int32(_SC_PAGESIZE)))
+    guard needed < memory else {
+      throw RunError(
+        Runs.ExitCode.resources,
+        "a batch of \(batch) × \(length) tokens needs about \(Int(needed / 1e9)) GB, "
+          + "this machine has \(Int(memory / 1e9))",
+        hint: "lower --batch or --seq")
     }
   }
 
@@ -87,10 +105,12 @@ struct Bench {
     let model = try transformer()
     let optimizer = Optimizer(OptimizerSettings(weightDecay: 0.01), model.parameters, on: backend)
     let step = TrainStep(model, optimizer: optimizer, on: backend)
-    let pulls = pulled
+    let pulls =
+      pulled
       ? [
         QuadraticPull(
-          strength: 1, curvature: uniform(1, model.parameters.count), anchor: backend.copied(model.parameters.values),
+          strength: 1, curvature: uniform(1, model.parameters.count),
+          anchor: backend.copied(model.parameters.values),
           form: .proximal)
       ] : []
     let batch = randomBatch()
@@ -107,7 +127,8 @@ struct Bench {
     let recipe = FisherRecipe(labels: .observed, unit: .sequence, examples: self.batch)
     let losses = model.negativeLogLikelihoods(batch, on: backend)
     let seconds = try median {
-      _ = try DiagonalFisher.estimate(model, over: [batch], recipe: recipe, random: RandomStream(seed: 17), on: backend)
+      _ = try DiagonalFisher.estimate(
+        model, over: [batch], recipe: recipe, random: RandomStream(seed: 17), on: backend)
     }
     return BenchResult(
       seconds: seconds, tokens: tokens, operations: operations.perToken(length: length) * Double(tokens),
@@ -118,7 +139,7 @@ struct Bench {
 
 /// What the machine can do at most, measured now.
 enum MachinePeak {
-  /// Multiply-adds in registers on all threads at once, in 10⁹ operations a second; the best of several readings.
+  /// Multiply-adds in registers on all threads at once, in 10⁹ operations a second; the best reading.
   ///
   /// Each thread's rate is by its own processor time, so that other processes do not lower the yardstick.
   /// - Cost: about 0.2 s

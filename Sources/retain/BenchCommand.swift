@@ -1,4 +1,4 @@
-// `retain bench`: throughput figures that can be held against another engine's, with the peak of the same minute.
+// `retain bench`: throughput that can be held against another engine's, with the peak of the same minute.
 import ArgumentParser
 import Foundation
 import Runs
@@ -10,7 +10,8 @@ struct BenchCommand: ParsableCommand {
     commandName: "bench", abstract: "Measure throughput on a named model shape with random weights.",
     discussion: """
       train: a full AdamW step. ewc: the same with the penalty of one consolidated past. fisher: the exact
-      per-sequence empirical diagonal. gemm, attention, head, optimizer: the parts. checkpoint, tokenize: the rest.
+      per-sequence empirical diagonal. gemm, attention, head, optimizer: the parts. checkpoint, tokenize:
+      what surrounds training.
       """)
 
   enum Task: String, ExpressibleByArgument, CaseIterable {
@@ -37,7 +38,9 @@ struct BenchCommand: ParsableCommand {
     for (name, value, most) in [("batch", batch, 65_536), ("seq", seq, 65_536), ("steps", steps, 100_000)]
     where !(1...most).contains(value) { throw usage("--\(name) \(value) is not between 1 and \(most)") }
     if let core = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
-      Say.note("OPENBLAS_CORETYPE=\(core) is set, so OpenBLAS does not choose for this CPU; unset it for true figures")
+      Say.note(
+        "OPENBLAS_CORETYPE=\(core) is set, so OpenBLAS does not choose for this CPU; unset it"
+      )
     }
     let backend = try threads.backend()
     let bench = Bench(shape: model, batch: batch, length: seq, steps: steps, backend: backend)
@@ -47,7 +50,9 @@ struct BenchCommand: ParsableCommand {
     let peak = max(before, MachinePeak.gigaflops(threads: backend.threads))
     let members = report(result, bench: bench, peak: peak)
     guard json else {
-      for member in members where !member.value.isNull { print("\(member.key): \(member.value.string ?? member.value.compact)") }
+      for member in members where !member.value.isNull {
+        print("\(member.key): \(member.value.string ?? member.value.compact)")
+      }
       return
     }
     Say.json(.object(members))
@@ -60,8 +65,10 @@ struct BenchCommand: ParsableCommand {
     }
     return [
       .init("task", .string(task.rawValue)), .init("model", .string(model.rawValue)),
-      .init("parameters", .integer(bench.parameters)), .init("batch", .integer(batch)), .init("seq", .integer(seq)),
-      .init("precision", .string(precision.precision.rawValue)), .init("threads", .integer(bench.backend.threads)),
+      .init("parameters", .integer(bench.parameters)), .init("batch", .integer(batch)),
+      .init("seq", .integer(seq)),
+      .init("precision", .string(precision.precision.rawValue)),
+      .init("threads", .integer(bench.backend.threads)),
       .init("steps", .integer(steps)), .init("seconds_per_step", rounded(result.seconds, 6)),
       .init("tokens_per_second", rounded(result.tokens.map { Double($0) / result.seconds }, 1)),
       .init("peak_rss_mb", .integer(Machine.peakBytes >> 20)), .init("gflops", rounded(gigaflops, 2)),

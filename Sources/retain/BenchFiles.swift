@@ -9,7 +9,9 @@ import TensorCore
 extension Bench {
   /// Parameters and both moments to a file and back, every checksum included, in a folder of its own.
   func checkpoint() throws -> BenchResult {
-    let folder = FileManager.default.temporaryDirectory.path + "/retain-bench-\(ProcessInfo.processInfo.processIdentifier)"
+    let folder =
+      FileManager.default.temporaryDirectory.path
+      + "/retain-bench-\(ProcessInfo.processInfo.processIdentifier)"
     try OutputFolder.create(folder)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let vectors = ["parameters", "first_moment", "second_moment"].map { ($0, uniform(1, parameters)) }
@@ -18,7 +20,8 @@ extension Bench {
       var archive = ArchiveWriter()
       for (name, tensor) in vectors {
         archive.add(
-          name, type: .float32, shape: [tensor.count], description: nil, bytes: UnsafeRawBufferPointer(tensor.buffer))
+          name, type: .float32, shape: [tensor.count], description: nil,
+          bytes: UnsafeRawBufferPointer(tensor.buffer))
       }
       try archive.write(to: path, metadata: ["kind": "bench"])
     }

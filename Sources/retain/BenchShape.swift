@@ -11,19 +11,25 @@ enum BenchShape: String, ExpressibleByArgument, CaseIterable {
     switch self {
     case .gpt2:
       var gpt2 = TransformerConfiguration(
-        architecture: "gpt2", vocabularySize: 50257, hiddenSize: 768, intermediateSize: 3072, layers: 12, heads: 12,
+        architecture: "gpt2", vocabularySize: 50257, hiddenSize: 768, intermediateSize: 3072, layers: 12,
+        heads: 12,
         keyHeads: 12, contextLength: max(1024, length), epsilon: 1e-5, ropeTheta: 0, tiesHead: true)
       gpt2.attentionBias = true
       gpt2.feedForwardBias = true
       return gpt2
-    case .stories15m: return Self.llama(hidden: 288, inner: 768, layers: 6, heads: 6, length: max(256, length))
-    case .llama42m: return Self.llama(hidden: 512, inner: 1376, layers: 8, heads: 8, length: max(1024, length))
+    case .stories15m:
+      return Self.llama(hidden: 288, inner: 768, layers: 6, heads: 6, length: max(256, length))
+    case .llama42m:
+      return Self.llama(hidden: 512, inner: 1376, layers: 8, heads: 8, length: max(1024, length))
     }
   }
 
-  private static func llama(hidden: Int, inner: Int, layers: Int, heads: Int, length: Int) -> TransformerConfiguration {
+  private static func llama(hidden: Int, inner: Int, layers: Int, heads: Int, length: Int)
+    -> TransformerConfiguration
+  {
     TransformerConfiguration(
-      architecture: "llama", vocabularySize: 32000, hiddenSize: hidden, intermediateSize: inner, layers: layers,
+      architecture: "llama", vocabularySize: 32000, hiddenSize: hidden, intermediateSize: inner,
+      layers: layers,
       heads: heads, keyHeads: heads, contextLength: length, epsilon: 1e-6, ropeTheta: 10000, tiesHead: true)
   }
 }
@@ -37,9 +43,13 @@ struct OperationCount {
   var products: [(name: String, inputs: Int, outputs: Int)] {
     let c = configuration
     let (queries, keys) = (c.heads * c.headDimension, c.keyHeads * c.headDimension)
-    let attention = [("attention in", c.hiddenSize, queries + 2 * keys), ("attention out", queries, c.hiddenSize)]
+    let attention = [
+      ("attention in", c.hiddenSize, queries + 2 * keys), ("attention out", queries, c.hiddenSize),
+    ]
     return c.architecture == "gpt2"
-      ? attention + [("expand", c.hiddenSize, c.intermediateSize), ("contract", c.intermediateSize, c.hiddenSize)]
+      ? attention + [
+        ("expand", c.hiddenSize, c.intermediateSize), ("contract", c.intermediateSize, c.hiddenSize),
+      ]
       : attention + [
         ("gate and up", c.hiddenSize, 2 * c.intermediateSize), ("down", c.intermediateSize, c.hiddenSize),
       ]
@@ -50,7 +60,8 @@ struct OperationCount {
   var head: Int { configuration.vocabularySize * configuration.hiddenSize }
   /// 6·L·d·T for a sequence of T tokens: half of all pairs, forward once and backward twice.
   func attention(length: Int) -> Double {
-    6 * Double(configuration.layers) * Double(configuration.heads * configuration.headDimension) * Double(length)
+    6 * Double(configuration.layers) * Double(configuration.heads * configuration.headDimension)
+      * Double(length)
   }
   /// 6·(P_lin + P_head) + 6·L·d·T
   func perToken(length: Int) -> Double { 6 * Double(linear + head) + attention(length: length) }

@@ -25,7 +25,8 @@ struct CheckpointOutline {
       if !names.contains(name) { names.append(name) }
     }
     methods = try names.map { try Self.method($0, in: archive) }
-    matrix = archive.contains("measurements/matrix.json")
+    matrix =
+      archive.contains("measurements/matrix.json")
       ? try Self.matrix(archive.text("measurements/matrix.json"), path: archive.path) : RetentionMatrix()
   }
 
@@ -43,7 +44,9 @@ struct CheckpointOutline {
       archive.entry("\(group)/\(name)")?.type == .int64 ? try archive.ints("\(group)/\(name)") : nil
     }
     fact("pasts", try integers("pasts")?.first.map { .integer($0) })
-    if archive.entry(group + "/recipe")?.type == .text { fact("recipe", .string(try archive.text(group + "/recipe"))) }
+    if archive.entry(group + "/recipe")?.type == .text {
+      fact("recipe", .string(try archive.text(group + "/recipe")))
+    }
     if let lengths = try integers("lengths"), let tokens = archive.entry(group + "/tokens") {
       fact("sequences", .integer(lengths.count))
       fact("tokens", .integer(tokens.count))

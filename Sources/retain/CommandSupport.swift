@@ -82,7 +82,9 @@ struct ThreadOption: ParsableArguments {
   var threads: Int?
 
   func backend() throws -> CPUBackend {
-    if let threads, !(1...1024).contains(threads) { throw usage("--threads \(threads) is not between 1 and 1024") }
+    if let threads, !(1...1024).contains(threads) {
+      throw usage("--threads \(threads) is not between 1 and 1024")
+    }
     return CPUBackend(threads: threads)
   }
 }
@@ -94,12 +96,16 @@ struct PrecisionOption: ParsableArguments {
   var precision = Precision.fp32
 
   func check() throws {
-    if precision != .fp32 { throw RunError(Runs.ExitCode.unavailable, "--precision bf16 is not yet supported", hint: "use fp32") }
+    if precision != .fp32 {
+      throw RunError(Runs.ExitCode.unavailable, "--precision bf16 is not yet supported", hint: "use fp32")
+    }
   }
 }
 
 /// What is wrong with the command line itself.
-func usage(_ reason: String, hint: String? = nil) -> RunError { RunError(Runs.ExitCode.usage, reason, hint: hint) }
+func usage(_ reason: String, hint: String? = nil) -> RunError {
+  RunError(Runs.ExitCode.usage, reason, hint: hint)
+}
 
 /// Runs what may throw a probe's complaint, which on a command line has other exit codes than in a run.
 func askingProbes<Result>(_ body: () throws -> Result) throws -> Result {

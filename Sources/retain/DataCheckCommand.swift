@@ -12,7 +12,9 @@ struct DataCheckCommand: ParsableCommand {
 
   @Argument(help: ArgumentHelp("Experiment file or data files.", valueName: "file"))
   var files: [String]
-  @Option(name: .customLong("probe"), help: ArgumentHelp("A probe to look for in data files.", valueName: "name=path"))
+  @Option(
+    name: .customLong("probe"),
+    help: ArgumentHelp("A probe to look for in data files.", valueName: "name=path"))
   var probes: [String] = []
   @Flag(help: "Print JSON.")
   var json = false
@@ -35,7 +37,9 @@ struct DataCheckCommand: ParsableCommand {
     let duplicates = trained.map { DuplicateFinder.find($0.rows) }
     let broken = leaks.filter { $0.leakedShare > rule.maxDocuments }
     if rule.isError {
-      failures += broken.map { "probe \($0.probe): \($0.leaks.count) of \($0.documents) documents stand in training rows" }
+      failures += broken.map {
+        "probe \($0.probe): \($0.leaks.count) of \($0.documents) documents stand in training rows"
+      }
     }
     if json {
       Say.json([
@@ -78,10 +82,13 @@ struct DataCheckCommand: ParsableCommand {
     guard !overlap.leaks.isEmpty else {
       return "probe \(overlap.probe): none of \(overlap.documents) documents stands in training rows"
     }
-    var lines = ["probe \(overlap.probe): \(overlap.leaks.count) of \(overlap.documents) documents stand in training rows"]
+    var lines = [
+      "probe \(overlap.probe): \(overlap.leaks.count) of \(overlap.documents) documents "
+        + "stand in training rows"
+    ]
     lines += overlap.leaks.prefix(10).map {
-      "  \($0.file):\($0.line): \(Int(($0.share * 100).rounded())) % of its \(rule.ngram)-word runs, first in "
-        + "\($0.trainingFile):\($0.trainingLine)"
+      "  \($0.file):\($0.line): \(Int(($0.share * 100).rounded())) % of its \(rule.ngram)-word runs, "
+        + "first in \($0.trainingFile):\($0.trainingLine)"
     }
     if overlap.leaks.count > 10 { lines.append("  and \(overlap.leaks.count - 10) more") }
     return lines.joined(separator: "\n")
@@ -89,20 +96,24 @@ struct DataCheckCommand: ParsableCommand {
 
   private static func json(_ part: DataPart, _ report: DuplicateReport) -> JSON {
     [
-      "place": .string(part.place), "role": .string(part.role.rawValue), "paths": .array(part.paths.map { .string($0) }),
+      "place": .string(part.place), "role": .string(part.role.rawValue),
+      "paths": .array(part.paths.map { .string($0) }),
       "rows": .integer(part.rows.count),
       "shapes": .object(part.rows.shapeCounts.map { .init($0.shape, .integer($0.count)) }),
       "duplicates": .integer(report.repeated.count),
       "duplicate_rows": .array(
         report.repeated.prefix(100).map { pair in
           let (first, again) = (part.rows[pair.first], part.rows[pair.again])
-          return ["row": .string("\(again.file):\(again.line)"), "repeats": .string("\(first.file):\(first.line)")]
+          return [
+            "row": .string("\(again.file):\(again.line)"), "repeats": .string("\(first.file):\(first.line)"),
+          ]
         }),
     ]
   }
   private static func json(_ overlap: ProbeOverlap, _ rule: LeakRule) -> JSON {
     [
-      "probe": .string(overlap.probe), "documents": .integer(overlap.documents), "leaked": .integer(overlap.leaks.count),
+      "probe": .string(overlap.probe), "documents": .integer(overlap.documents),
+      "leaked": .integer(overlap.leaks.count),
       "leaked_share": .number(overlap.leakedShare), "run_share": .number(overlap.runShare),
       "limit": .number(rule.maxDocuments), "ok": .bool(overlap.leakedShare <= rule.maxDocuments),
       "leaks": .array(

@@ -30,7 +30,7 @@ struct DataParts {
   private(set) var errors: [DataError] = []
   let plan: ExperimentPlan?
 
-  /// - Throws: `ExperimentError` for an experiment file with mistakes; what is wrong with data goes into `errors`.
+  /// - Throws: `ExperimentError` for an experiment file with mistakes; bad data go into `errors`.
   init(_ files: [String]) throws {
     let experiments = files.filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }
     guard let experiment = experiments.first else {
@@ -43,7 +43,9 @@ struct DataParts {
       }
       return
     }
-    guard files.count == 1 else { throw usage("an experiment file stands alone", hint: "it names its data itself") }
+    guard files.count == 1 else {
+      throw usage("an experiment file stands alone", hint: "it names its data itself")
+    }
     let plan = try ExperimentPlan.load(experiment)
     self.plan = plan
     for spec in plan.baseData { read(.base, "base_data", spec, plan.training) }
@@ -56,7 +58,9 @@ struct DataParts {
     }
   }
 
-  private mutating func read(_ role: DataPart.Role, _ place: String, _ spec: DatasetSpec, _ training: TrainingPlan) {
+  private mutating func read(
+    _ role: DataPart.Role, _ place: String, _ spec: DatasetSpec, _ training: TrainingPlan
+  ) {
     guard spec.images == nil else { return }
     let shape: DataShape? =
       switch spec.shape {

@@ -18,7 +18,9 @@ struct DataShowCommand: ParsableCommand {
   var model: String?
   @Option(help: ArgumentHelp("Rows of each part.", valueName: "n"))
   var rows = 3
-  @Option(help: ArgumentHelp("Most inputs of a sequence; default: the experiment's, else the model's context.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Most inputs of a sequence; default: the experiment's, else the model's context.", valueName: "n"))
   var sequenceLen: Int?
   @Flag(help: "Take loss on prompts, too.")
   var trainOnInputs = false

@@ -68,11 +68,16 @@ struct LengthStatistics {
 
   var text: String {
     let shapes = part.rows.shapeCounts.map { "\(Show.count($0.count)) \($0.shape)" }.joined(separator: ", ")
-    var lines = ["\(part.role == .probe ? "probe " : "")\(part.place)", "  rows       \(Show.count(part.rows.count)) (\(shapes))"]
+    var lines = [
+      "\(part.role == .probe ? "probe " : "")\(part.place)",
+      "  rows       \(Show.count(part.rows.count)) (\(shapes))",
+    ]
     lines.append("  bytes      \(Show.count(bytes))")
     if let tokens {
       lines.append(
-        "  tokens     \(Show.count(tokens)), \(Show.fixed(Double(bytes) / Double(max(1, tokens)), 2)) bytes each")
+        "  tokens     \(Show.count(tokens)), "
+          + "\(Show.fixed(Double(bytes) / Double(max(1, tokens)), 2)) bytes each"
+      )
     }
     lines.append(
       "  \(unit) a row: median \(Show.count(quantile(0.5))), 90 % ≤ \(Show.count(quantile(0.9))), longest "
@@ -92,9 +97,11 @@ struct LengthStatistics {
 
   var json: JSON {
     [
-      "place": .string(part.place), "role": .string(part.role.rawValue), "paths": .array(part.paths.map { .string($0) }),
+      "place": .string(part.place), "role": .string(part.role.rawValue),
+      "paths": .array(part.paths.map { .string($0) }),
       "rows": .integer(part.rows.count), "documents": .integer(part.rows.count), "bytes": .integer(bytes),
-      "tokens": JSON(tokens), "shapes": .object(part.rows.shapeCounts.map { .init($0.shape, .integer($0.count)) }),
+      "tokens": JSON(tokens),
+      "shapes": .object(part.rows.shapeCounts.map { .init($0.shape, .integer($0.count)) }),
       "length_unit": .string(unit),
       "lengths": [
         "shortest": JSON(lengths.first), "median": .integer(quantile(0.5)), "p90": .integer(quantile(0.9)),
@@ -103,7 +110,10 @@ struct LengthStatistics {
       "longer_than_context": JSON(longerThanContext),
       "histogram": .array(
         histogram.map {
-          ["from": .integer($0.range.lowerBound), "to": .integer($0.range.upperBound - 1), "rows": .integer($0.rows)]
+          [
+            "from": .integer($0.range.lowerBound), "to": .integer($0.range.upperBound - 1),
+            "rows": .integer($0.rows),
+          ]
         }),
     ]
   }

@@ -18,9 +18,12 @@ struct EvalCommand: ParsableCommand {
 
   @Argument(help: "Hugging Face folder or Retain .h5 file.")
   var model: String
-  @Option(name: .customLong("probe"), help: ArgumentHelp("A probe; may be repeated.", valueName: "name=path[:type]"))
+  @Option(
+    name: .customLong("probe"), help: ArgumentHelp("A probe; may be repeated.", valueName: "name=path[:type]")
+  )
   var probes: [String] = []
-  @Option(help: ArgumentHelp("Metrics, comma-separated; default: all of each probe's type.", valueName: "a,b"))
+  @Option(
+    help: ArgumentHelp("Metrics, comma-separated; default: all of each probe's type.", valueName: "a,b"))
   var metrics: String?
   @Option(help: ArgumentHelp("Most tokens fed at a time; default: the model's context.", valueName: "n"))
   var window: Int?
@@ -65,12 +68,15 @@ struct EvalCommand: ParsableCommand {
   private func chosenMetrics() throws -> [String]? {
     guard let metrics else { return nil }
     var known: [String] = []
-    for metric in ProbeCatalog.cards.flatMap(\.metrics) where !known.contains(metric.name) { known.append(metric.name) }
+    for metric in ProbeCatalog.cards.flatMap(\.metrics) where !known.contains(metric.name) {
+      known.append(metric.name)
+    }
     var chosen: [String] = []
     for part in metrics.split(separator: ",") {
       let name = part.trimmingCharacters(in: .whitespaces)
       guard known.contains(name) else {
-        throw usage("--metrics: there is no metric \(name)", hint: "metrics: " + known.joined(separator: ", "))
+        throw usage(
+          "--metrics: there is no metric \(name)", hint: "metrics: " + known.joined(separator: ", "))
       }
       if !chosen.contains(name) { chosen.append(name) }
     }
@@ -80,7 +86,8 @@ struct EvalCommand: ParsableCommand {
 
   private static func table(_ measurements: [Ledger.Measurement]) -> String {
     var table = AlignedTable(
-      ["probe", "metric", "", "value", "± stderr", "n", "tokens", "bytes", "window"], numeric: [3, 4, 5, 6, 7, 8])
+      ["probe", "metric", "", "value", "± stderr", "n", "tokens", "bytes", "window"],
+      numeric: [3, 4, 5, 6, 7, 8])
     for one in measurements {
       table.add(
         one.probe, one.metric, one.higherIsBetter ? "↑" : "↓", Show.fixed(one.value, 4),

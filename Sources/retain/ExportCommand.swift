@@ -11,7 +11,8 @@ import TensorCPU
 
 struct ExportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "export", abstract: "Write a Hugging Face folder that transformers loads with the same logits.",
+    commandName: "export",
+    abstract: "Write a Hugging Face folder that transformers loads with the same logits.",
     discussion: "RUN is a run directory; a checkpoint (.h5) or a model folder is taken as it is.")
 
   enum DType: String, ExpressibleByArgument, CaseIterable { case float32, bfloat16 }
@@ -32,7 +33,9 @@ struct ExportCommand: ParsableCommand {
   func run() throws {
     let source = try locate()
     if !force, OutputFolder.isOccupied(destination) {
-      throw RunError(Runs.ExitCode.cannotCreate, "\(destination) is not empty", hint: "choose another folder, or use --force")
+      throw RunError(
+        Runs.ExitCode.cannotCreate, "\(destination) is not empty",
+        hint: "choose another folder, or use --force")
     }
     let model = try LoadedModel.load(source, on: CPUBackend(threads: 1))
     try OutputFolder.create(destination)
@@ -56,7 +59,9 @@ struct ExportCommand: ParsableCommand {
       guard FileManager.default.fileExists(atPath: place) else {
         throw RunError(Runs.ExitCode.missingInput, "\(place): no such run, checkpoint or model folder")
       }
-      if stage != nil { throw usage("--stage needs a run directory", hint: "\(place) has no checkpoints folder") }
+      if stage != nil {
+        throw usage("--stage needs a run directory", hint: "\(place) has no checkpoints folder")
+      }
       return place
     }
     let plan = try? ExperimentPlan.load(RunDirectory(place).plan, checkingFiles: false)
@@ -65,11 +70,15 @@ struct ExportCommand: ParsableCommand {
     let known = plan.map { $0.stages.map(\.name).filter(finished.contains) } ?? finished.sorted()
     let choices = (["base"] + known).joined(separator: ", ")
     guard let wanted = stage ?? known.last else {
-      throw RunError(Runs.ExitCode.missingInput, "\(place): no stage is finished", hint: "--stage base is there from the start")
+      throw RunError(
+        Runs.ExitCode.missingInput, "\(place): no stage is finished",
+        hint: "--stage base is there from the start")
     }
     if known.contains(wanted) { return "\(checkpoints)/\(wanted)-end.h5" }
     guard wanted == "base" else {
-      throw RunError(Runs.ExitCode.missingInput, "\(place): there is no finished stage \(wanted)", hint: "stages: \(choices)")
+      throw RunError(
+        Runs.ExitCode.missingInput, "\(place): there is no finished stage \(wanted)",
+        hint: "stages: \(choices)")
     }
     if names.contains("base.h5") { return checkpoints + "/base.h5" }
     switch plan?.baseModel {
@@ -82,8 +91,12 @@ struct ExportCommand: ParsableCommand {
   /// generation_config.json and the tokenizer's settings where the model brought none.
   private func writeSides(of model: LoadedModel) throws {
     var members = [JSON.Member("_from_model_config", true)]
-    if let token = model.configuration.bosToken { members.append(.init("bos_token_id", .integer(Int(token)))) }
-    if let token = model.configuration.eosToken { members.append(.init("eos_token_id", .integer(Int(token)))) }
+    if let token = model.configuration.bosToken {
+      members.append(.init("bos_token_id", .integer(Int(token))))
+    }
+    if let token = model.configuration.eosToken {
+      members.append(.init("eos_token_id", .integer(Int(token))))
+    }
     try AtomicFile.write(JSON.object(members).pretty, to: destination + "/generation_config.json")
     guard let tokenizer = model.tokenizer else {
       Say.note("the model has no tokenizer; the folder has none either")
@@ -91,11 +104,14 @@ struct ExportCommand: ParsableCommand {
     }
     var special: [JSON.Member] = []
     if let bytes = tokenizer.configuration, let settings = try? JSON.parse(bytes) {
-      for key in ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"] {
+      for key in ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"]
+      {
         if let value = settings[key], !value.isNull { special.append(.init(key, value)) }
       }
     } else {
-      for (key, id) in [("bos_token", model.configuration.bosToken), ("eos_token", model.configuration.eosToken)] {
+      for (key, id) in [
+        ("bos_token", model.configuration.bosToken), ("eos_token", model.configuration.eosToken),
+      ] {
         if let token = id.flatMap({ tokenizer.token($0) }) { special.append(.init(key, .string(token))) }
       }
       let settings = [JSON.Member("tokenizer_class", "PreTrainedTokenizerFast")] + special

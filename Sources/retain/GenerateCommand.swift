@@ -8,7 +8,9 @@ import StrictJSON
 struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Sample text from any model.",
-    discussion: "Equal seeds give equal texts, whatever the number of threads. Temperature 0 takes the likeliest token.")
+    discussion:
+      "Equal seeds give equal texts, whatever the number of threads. Temperature 0 takes the likeliest token."
+  )
 
   @Argument(help: "Hugging Face folder or Retain .h5 file.")
   var model: String
@@ -30,7 +32,9 @@ struct GenerateCommand: ParsableCommand {
 
   func run() throws {
     guard maxTokens >= 0 else { throw usage("--max-tokens \(maxTokens) is negative") }
-    guard temperature >= 0, temperature.isFinite else { throw usage("--temperature \(temperature) is not 0 or more") }
+    guard temperature >= 0, temperature.isFinite else {
+      throw usage("--temperature \(temperature) is not 0 or more")
+    }
     if let topK, topK < 1 { throw usage("--top-k \(topK) keeps nothing") }
     if let topP, !(topP > 0 && topP <= 1) { throw usage("--top-p \(topP) is not in (0, 1]") }
     let text = try prompt ?? Self.standardInput()
@@ -38,7 +42,8 @@ struct GenerateCommand: ParsableCommand {
     let loaded = try LoadedModel.load(model, on: backend)
     guard let tokenizer = loaded.tokenizer else {
       throw RunError(
-        Runs.ExitCode.missingInput, "\(model): there is no tokenizer.json", hint: "text cannot be read or written without it")
+        Runs.ExitCode.missingInput, "\(model): there is no tokenizer.json",
+        hint: "text cannot be read or written without it")
     }
     let fed = (loaded.prefixToken.map { [$0] } ?? []) + tokenizer.encode(text)
     guard !fed.isEmpty else { throw usage("this model has no token to start from", hint: "give a --prompt") }
@@ -64,7 +69,9 @@ struct GenerateCommand: ParsableCommand {
   }
 
   private static func standardInput() throws -> String {
-    guard isatty(STDIN_FILENO) == 0 else { throw usage("no prompt", hint: "give --prompt TEXT, or text on the standard input") }
+    guard isatty(STDIN_FILENO) == 0 else {
+      throw usage("no prompt", hint: "give --prompt TEXT, or text on the standard input")
+    }
     let bytes = FileHandle.standardInput.readDataToEndOfFile()
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw RunError(Runs.ExitCode.badData, "the standard input is not valid UTF-8")

@@ -20,7 +20,11 @@ struct InspectCommand: ParsableCommand {
     let outline = try ModelOutline(path)
     var checkpoint: CheckpointOutline?
     if case .archive(let archive) = outline.kind { checkpoint = try CheckpointOutline(archive) }
-    if json { Say.json(try Self.json(outline, checkpoint)) } else { print(try Self.text(outline, checkpoint)) }
+    if json {
+      Say.json(try Self.json(outline, checkpoint))
+    } else {
+      print(try Self.text(outline, checkpoint))
+    }
   }
 
   /// model, checkpoint or folder.
@@ -38,7 +42,8 @@ struct InspectCommand: ParsableCommand {
         .array(
           outline.weights.map {
             [
-              "name": .string($0.name), "shape": .array($0.shape.map { .integer($0) }), "count": .integer($0.count),
+              "name": .string($0.name), "shape": .array($0.shape.map { .integer($0) }),
+              "count": .integer($0.count),
               "dtype": .string($0.type), "bytes": .integer($0.bytes),
             ]
           })),
@@ -61,7 +66,8 @@ struct InspectCommand: ParsableCommand {
             checkpoint.methods.map { method in
               .init(
                 method.name,
-                .object([.init("bytes", .integer(method.bytes))] + method.facts.map { .init($0.name, $0.value) }))
+                .object(
+                  [.init("bytes", .integer(method.bytes))] + method.facts.map { .init($0.name, $0.value) }))
             })),
         .init("matrix", .array(checkpoint.matrix.table.map(\.json))),
       ]
@@ -83,7 +89,9 @@ struct InspectCommand: ParsableCommand {
     if let tokenizer = outline.tokenizer {
       func named(_ id: Int32?) -> String { id.map { "\($0) \(tokenizer.token($0) ?? "")" } ?? "none" }
       parts.append(
-        "tokenizer\n  \(tokenizer.vocabularySize) tokens, prefix \(named(outline.prefixToken)), end \(named(outline.eosToken))")
+        "tokenizer\n  \(tokenizer.vocabularySize) tokens, prefix \(named(outline.prefixToken)), "
+          + "end \(named(outline.eosToken))"
+      )
     } else {
       parts.append("tokenizer\n  none")
     }
@@ -103,7 +111,10 @@ struct InspectCommand: ParsableCommand {
   }
 
   private static func facts(_ metadata: JSON) -> String {
-    let shown = ["name", "variant", "stage", "stage_index", "step", "seed", "train_tokens", "wall_seconds", "version", "blas_core"]
+    let shown = [
+      "name", "variant", "stage", "stage_index", "step", "seed", "train_tokens", "wall_seconds", "version",
+      "blas_core",
+    ]
     return shown.compactMap { key in
       guard let value = metadata[key], !value.isNull else { return nil }
       return "  \(key): \(value.string ?? value.compact)"

@@ -15,7 +15,10 @@ struct ModelOutline {
     let bytes: Int
     var count: Int { shape.reduce(1, *) }
   }
-  enum Kind { case folder, archive(ArchiveReader) }
+  enum Kind {
+    case folder
+    case archive(ArchiveReader)
+  }
 
   let path: String
   let kind: Kind
@@ -46,8 +49,10 @@ struct ModelOutline {
           Weight(name: name, shape: $0.shape, type: $0.type.rawValue, bytes: $0.byteCount)
         }
       }
-      configuration = archive.contains("model/config.json")
-        ? try Self.parse(Array(archive.text("model/config.json").utf8), path: path + " /model/config.json") : nil
+      configuration =
+        archive.contains("model/config.json")
+        ? try Self.parse(Array(archive.text("model/config.json").utf8), path: path + " /model/config.json")
+        : nil
       tokenizer = try Self.tokenizer(of: archive)
       return
     }
@@ -58,7 +63,8 @@ struct ModelOutline {
     guard let data = FileManager.default.contents(atPath: configPath) else {
       guard tokenizerExists else {
         throw ModelError(
-          .missing, configPath, "no such file", hint: "a model is a folder with config.json or a Retain .h5 file")
+          .missing, configPath, "no such file",
+          hint: "a model is a folder with config.json or a Retain .h5 file")
       }
       (configuration, weights) = (nil, [])
       return

@@ -17,7 +17,8 @@ struct ProbeArgument {
     }
     name = String(text[..<equals])
     let allowed = name.unicodeScalars.allSatisfy {
-      $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "._-".unicodeScalars.contains($0))
+      $0.isASCII
+        && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "._-".unicodeScalars.contains($0))
     }
     guard allowed, name.utf8.count <= 64 else {
       throw usage("--probe \(text): the name must match [A-Za-z0-9._-]{1,64}")
@@ -30,7 +31,8 @@ struct ProbeArgument {
     }
     let type = String(rest[rest.index(after: colon)...])
     guard let found = ProbeKind(rawValue: type), found != .classification else {
-      throw usage("--probe \(text): there is no type \(type)", hint: "types: text, minimal_pairs, multiple_choice")
+      throw usage(
+        "--probe \(text): there is no type \(type)", hint: "types: text, minimal_pairs, multiple_choice")
     }
     (path, kind) = (String(rest[..<colon]), found)
   }
@@ -40,7 +42,8 @@ struct ProbeArgument {
   /// All probes, with names that differ.
   static func read(_ texts: [String]) throws -> [ProbeArgument] {
     let probes = try texts.map(ProbeArgument.init)
-    for (index, probe) in probes.enumerated() where probes[..<index].contains(where: { $0.name == probe.name }) {
+    for (index, probe) in probes.enumerated()
+    where probes[..<index].contains(where: { $0.name == probe.name }) {
       throw usage("--probe: the name \(probe.name) is given twice")
     }
     return probes

@@ -19,7 +19,8 @@ struct TokenizerCommand: ParsableCommand {
     var vocabSize: Int
     @Option(help: "Folder for the two files.")
     var out: String
-    @Option(name: .customLong("special"), help: "A special token; the first marks the beginning and end of a text.")
+    @Option(
+      name: .customLong("special"), help: "A special token; the first marks the beginning and end of a text.")
     var special: [String] = ["<|endoftext|>"]
     @Flag(help: "Print JSON.")
     var json = false
@@ -40,7 +41,8 @@ struct TokenizerCommand: ParsableCommand {
       let tokens = texts.reduce(0) { $0 + tokenizer.encode($1).count }
       let ratio = Double(bytes) / Double(max(1, tokens))
       if tokenizer.vocabularySize < vocabSize {
-        Say.note("the text has no more repeated pairs: \(tokenizer.vocabularySize) tokens instead of \(vocabSize)")
+        Say.note(
+          "the text has no more repeated pairs: \(tokenizer.vocabularySize) tokens instead of \(vocabSize)")
       }
       guard json else {
         print(
@@ -66,7 +68,9 @@ enum OutputFolder {
     } catch let error as CocoaError where error.code == .fileWriteNoPermission {
       throw RunError(Runs.ExitCode.permission, "\(path): no permission to create this folder")
     } catch {
-      throw RunError(Runs.ExitCode.cannotCreate, "\(path): cannot be created", hint: "a file or an absent folder may stand in the way")
+      throw RunError(
+        Runs.ExitCode.cannotCreate, "\(path): cannot be created",
+        hint: "a file or an absent folder may stand in the way")
     }
     guard access(path, W_OK) == 0 else { throw RunError(Runs.ExitCode.permission, "\(path): not writable") }
   }

@@ -1,4 +1,4 @@
-// `retain verify`: whether every byte is what was written, and whether the numbers can be what they claim to be.
+// `retain verify`: whether every byte is what was written, and whether the numbers can be what they claim.
 import Archive
 import ArgumentParser
 import Corpus
@@ -24,31 +24,45 @@ struct VerifyCommand: ParsableCommand {
     }
     let faults: [String]
     let done: String
-    if ModelFile.isModelFile(checkpoint) {
-      let archive = try ArchiveReader(path: checkpoint)
-      try archive.verify()
-      var check = SenseCheck(archive)
-      try check.run()
-      faults = check.faults
-      done = "every checksum of \(archive.entries.count) entries holds; \(Show.count(check.numbers)) numbers make sense"
-    } else {
-      // Loading checks shapes and that every number is finite.
-      let model = try LoadedModel.load(checkpoint, on: CPUBackend(threads: 1))
-      faults = []
-      done = "\(Show.count(model.transformer.parameters.count)) parameters are finite and fit config.json"
+    do { (faults, done) = try check() } catch {
+      if json { Say.json(report(whole: false, faults: ["\(error)"])) }
+      throw error
     }
-    if json {
-      Say.json([
-        "schema": 1, "path": .string(checkpoint), "whole": true, "valid": .bool(faults.isEmpty),
-        "faults": .array(faults.map { .string($0) }),
-      ])
-    }
+    if json { Say.json(report(whole: true, faults: faults)) }
     guard faults.isEmpty else {
       throw RunError(
         Runs.ExitCode.badData, "\(checkpoint): " + faults.joined(separator: "; "),
         hint: "the bytes are as written, but training cannot go on from them; use an earlier checkpoint")
     }
     if !json { print("\(checkpoint): whole (\(done))") }
+  }
+
+  private func report(whole: Bool, faults: [String]) -> JSON {
+    [
+      "schema": 1, "path": .string(checkpoint), "whole": .bool(whole),
+      "valid": .bool(whole && faults.isEmpty),
+      "faults": .array(faults.map { .string($0) }),
+    ]
+  }
+
+  /// What makes no sense although it is whole, and what was looked at.
+  private func check() throws -> (faults: [String], done: String) {
+    guard ModelFile.isModelFile(checkpoint) else {
+      // Loading checks shapes and that every number is finite.
+      let model = try LoadedModel.load(checkpoint, on: CPUBackend(threads: 1))
+      return (
+        [], "\(Show.count(model.transformer.parameters.count)) parameters are finite and fit config.json"
+      )
+    }
+    let archive = try ArchiveReader(path: checkpoint)
+    try archive.verify()
+    var check = SenseCheck(archive)
+    try check.run()
+    return (
+      check.faults,
+      "every checksum of \(archive.entries.count) entries holds; "
+        + "\(Show.count(check.numbers)) numbers make sense"
+    )
   }
 }
 
@@ -64,22 +78,30 @@ struct SenseCheck {
   mutating func run() throws {
     let outline = try ModelOutline(archive.path)
     try layout(outline)
-    for entry in archive.entries where [.float32, .bfloat16, .float64].contains(entry.type) { try values(entry) }
+    for entry in archive.entries where [.float32, .bfloat16, .float64].contains(entry.type) {
+      try values(entry)
+    }
     try tokens(below: outline.configuration?.vocabularySize)
     _ = try CheckpointOutline(archive)
   }
 
   /// Every parameter of the configuration is there under its shape, and no other.
   private mutating func layout(_ outline: ModelOutline) throws {
-    guard let configuration = outline.configuration else { return faults.append("there is no model/config.json") }
-    let declared = try ModelCatalog.architecture(named: configuration.architecture).declarations(configuration)
+    guard let configuration = outline.configuration else {
+      return faults.append("there is no model/config.json")
+    }
+    let declared = try ModelCatalog.architecture(named: configuration.architecture).declarations(
+      configuration)
     let shapes = Dictionary(outline.weights.map { ($0.name, $0.shape) }) { first, _ in first }
     for parameter in declared where shapes[parameter.name] != parameter.shape {
       faults.append("\(parameter.name) is \(shapes[parameter.name].map(Show.shape) ?? "missing")")
     }
-    if shapes.count != declared.count { faults.append("\(shapes.count) parameters instead of \(declared.count)") }
+    if shapes.count != declared.count {
+      faults.append("\(shapes.count) parameters instead of \(declared.count)")
+    }
     if let tokenizer = outline.tokenizer, tokenizer.vocabularySize > configuration.vocabularySize {
-      faults.append("the tokenizer has \(tokenizer.vocabularySize) tokens, the model \(configuration.vocabularySize)")
+      faults.append(
+        "the tokenizer has \(tokenizer.vocabularySize) tokens, the model \(configuration.vocabularySize)")
     }
   }
 
@@ -87,7 +109,8 @@ struct SenseCheck {
   private mutating func values(_ entry: EntryInfo) throws {
     let parts = entry.path.split(separator: "/")
     let isSquare =
-      entry.path.hasPrefix("optimizer/second_moment/") || (parts.count > 3 && parts[0] == "methods" && parts[2] == "fisher")
+      entry.path.hasPrefix("optimizer/second_moment/")
+      || (parts.count > 3 && parts[0] == "methods" && parts[2] == "fisher")
     numbers += entry.count
     // The best validation loss is infinite until there is one.
     if entry.path == "progress/losses" { return }
@@ -101,7 +124,8 @@ struct SenseCheck {
     }
     if infinite > 0 { faults.append("\(entry.path): \(infinite) of \(entry.count) values are not finite") }
     if isSquare, negative > 0 {
-      faults.append("\(entry.path): \(negative) of \(entry.count) values are negative where squares should stand")
+      faults.append(
+        "\(entry.path): \(negative) of \(entry.count) values are negative where squares should stand")
     }
   }
 
