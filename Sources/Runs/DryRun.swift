@@ -56,7 +56,7 @@ public struct DryRun: Sendable {
     let calibration = Calibration(assembly)
     let perToken = try calibration.secondsPerToken(plan)
     let measuring = try calibration.secondsOfProbes(plan)
-    let parameters = assembly.model.transformer.parameters.count
+    let parameters = assembly.subject.network.parameters.count
     var variants: [Variant] = []
     var (largest, baseMeasured) = (0, false)
     // Variants share what they compute from the same base.
@@ -70,13 +70,13 @@ public struct DryRun: Sendable {
         methods[..<entry.offset].contains(entry.element)
           ? sum : sum + MemoryEstimate.state(entry.element, parameters: parameters)
       }
-      let tokenizer = assembly.model.tokenizer?.json.count ?? 0
+      let tokenizer = assembly.subject.languageModel?.tokenizer?.json.count ?? 0
       let small = 4 * parameters + state + tokenizer
       bytes += small
       var innerSaves = 0
       for (index, stage) in variant.stages.enumerated() {
         let schedule = StageSchedule(
-          assembly.data.stages[index], stage.training, contextLength: assembly.model.configuration.contextLength,
+          assembly.data.stages[index], stage.training, contextLength: assembly.subject.contextLength,
           random: root.forked("data", index))
         let hasPast = index > 0 || !assembly.data.base.examples.isEmpty
         let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.replayPerToken(stage: index)) : 0
@@ -155,23 +155,24 @@ private struct Calibration {
   func secondsPerToken(_ plan: ExperimentPlan) throws -> Double {
     guard let stage = plan.stages.first else { return 0 }
     let schedule = StageSchedule(
-      assembly.data.stages[0], stage.training, contextLength: assembly.model.configuration.contextLength,
+      assembly.data.stages[0], stage.training, contextLength: assembly.subject.contextLength,
       random: RandomStream(seed: plan.seed).forked("data", 0))
     var rows = schedule.stream(from: .start)
     var training = stage.training
     training.weightDecay = 0
     let step = TrainStep(
-      assembly.model.transformer, optimizer: assembly.optimizer(training), on: assembly.backend)
+      assembly.subject.network, optimizer: assembly.optimizer(training), on: assembly.backend)
     var best = Double.infinity
     let begun = Machine.seconds
     // The first step fills the buffer pool.
     for turn in 0..<8 {
       let packed = (0..<training.microBatchSize).compactMap { _ in rows.next() }
-      let batch = Batch(packed, joinedBy: [])
-      guard batch.count > 0 else { break }
+      let batches = assembly.subject.batches(packed.flatMap(Exemplar.parts), on: assembly.backend)
+      let tokens = batches.reduce(0) { $0 + $1.count }
+      guard tokens > 0 else { break }
       let start = Machine.seconds
-      _ = step([batch], learningRate: 0, maximumNorm: 0, pulls: [])
-      if turn > 0 { best = min(best, (Machine.seconds - start) / Double(batch.count)) }
+      _ = step(batches, learningRate: 0, maximumNorm: 0, pulls: [])
+      if turn > 0 { best = min(best, (Machine.seconds - start) / Double(tokens)) }
       if turn > 0, Machine.seconds - begun > 1 { break }
     }
     return best.isFinite ? best : 0
@@ -184,7 +185,7 @@ private struct Calibration {
       guard items > 0 else { return sum }
       let start = Machine.seconds
       _ = try probe.measure(
-        assembly.model.transformer, window: plan.evaluate.window, items: items,
+        assembly.subject.network, window: plan.evaluate.window, items: items,
         batchTokens: ChainRun.scoringTokens, on: assembly.backend)
       return sum + (Machine.seconds - start) * Double(probe.items) / Double(items)
     }
@@ -199,7 +200,7 @@ private struct Calibration {
   func fisherTokens(_ recipe: FisherRecipe, past: Int, _ plan: ExperimentPlan) -> Int {
     let set = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
     guard !set.examples.isEmpty else {
-      return recipe.examples * min(plan.training.sequenceLength, assembly.model.configuration.contextLength)
+      return recipe.examples * min(plan.training.sequenceLength, assembly.subject.contextLength)
     }
     let share = min(1, Double(recipe.examples) / Double(set.examples.count))
     return Int(Double(set.inputTokens) * share)
@@ -207,7 +208,7 @@ private struct Calibration {
 
   func secondsPerFisherToken(_ recipe: FisherRecipe, _ plan: ExperimentPlan) throws -> Double {
     let limit = max(1, plan.training.microBatchSize)
-      * min(plan.training.sequenceLength, assembly.model.configuration.contextLength)
+      * min(plan.training.sequenceLength, assembly.subject.contextLength)
     var (chosen, tokens): ([Exemplar], Int) = ([], 0)
     for sequence in sequences(past: 0) {
       if tokens > 0, tokens + sequence.inputs.count > limit { break }
@@ -219,7 +220,7 @@ private struct Calibration {
     for _ in 0..<2 {
       let start = Machine.seconds
       _ = try DiagonalFisher.estimate(
-        assembly.model.transformer, over: [Batch(chosen)], recipe: recipe, random: RandomStream(seed: 0),
+        assembly.subject.network, over: [Batch(chosen)], recipe: recipe, random: RandomStream(seed: 0),
         on: assembly.backend)
       best = min(best, Machine.seconds - start)
     }

@@ -30,7 +30,7 @@ public struct ExperimentCheck {
     do {
       let assembly = try Assembly(plan, reuse: false)
       for stage in plan.stages {
-        let unmatched = assembly.model.transformer.parameters.freeze(stage.training.freeze)
+        let unmatched = assembly.subject.network.parameters.freeze(stage.training.freeze)
         if !unmatched.isEmpty {
           errors.append(ChainRun.freezeError(stage.name, unmatched))
         }

@@ -27,8 +27,7 @@ public struct MemoryEstimate: Sendable {
 
   /// - Parameter isReused: other variants of the experiment start from the same base
   public init(_ plan: ExperimentPlan, assembly: Assembly, isReused: Bool) {
-    let configuration = assembly.model.configuration
-    let parameters = assembly.model.transformer.parameters.count
+    let parameters = assembly.subject.network.parameters.count
     var parts: [Part] = []
     func add(_ name: String, _ bytes: Int) { if bytes > 0 { parts.append(Part(name: name, bytes: bytes)) } }
     add("parameters", 4 * parameters)
@@ -44,16 +43,23 @@ public struct MemoryEstimate: Sendable {
     }
     add("base copy", isReused ? 4 * parameters : 0)
 
-    let widest = plan.stages.indices.map { Self.batchTokens(plan, stage: $0, configuration) }.max() ?? 0
-    let (width, inner) = (configuration.hiddenSize, configuration.intermediateSize)
-    let queries = configuration.heads * configuration.headDimension
-    let keys = configuration.keyHeads * configuration.headDimension
-    let gates = configuration.architecture == "llama" ? 2 : 1
-    let kept = 4 * width + 2 * queries + 2 * keys + configuration.heads + gates * inner
-    add("activations", 4 * widest * configuration.layers * kept)
-    let scored = max(widest, ChainRun.scoringTokens)
-    add("work of a layer", 4 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
-    add("head", 4 * min(scored * configuration.vocabularySize, Head.blockElements) + 12 * scored * width)
+    let widest = plan.stages.indices.map { Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength) }.max() ?? 0
+    switch assembly.subject {
+    case .language(let model):
+      let sizes = model.configuration
+      let (width, inner) = (sizes.hiddenSize, sizes.intermediateSize)
+      let queries = sizes.heads * sizes.headDimension
+      let keys = sizes.keyHeads * sizes.headDimension
+      let gates = sizes.architecture == "llama" ? 2 : 1
+      add("activations", 4 * widest * sizes.layers * (4 * width + 2 * queries + 2 * keys + sizes.heads + gates * inner))
+      let scored = max(widest, ChainRun.scoringTokens)
+      add("work of a layer", 4 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
+      add("head", 4 * min(scored * sizes.vocabularySize, Head.blockElements) + 12 * scored * width)
+    case .classifier(let classifier):
+      let sizes = classifier.network.configuration
+      add("activations", 12 * widest * (sizes.inputs + sizes.hiddenSizes.reduce(0, +)))
+      add("images", 8 * sizes.inputs * assembly.data.stages.reduce(0) { $0 + $1.examples.count })
+    }
     let tokens = ([assembly.data.base] + assembly.data.stages).reduce(0) { $0 + $1.inputTokens }
     add("data", 12 * tokens)
     add("program", 64 << 20)
@@ -71,9 +77,9 @@ public struct MemoryEstimate: Sendable {
   }
 
   /// Tokens of the largest micro-batch of a stage.
-  static func batchTokens(_ plan: ExperimentPlan, stage: Int, _ configuration: TransformerConfiguration) -> Int {
+  static func batchTokens(_ plan: ExperimentPlan, stage: Int, contextLength: Int) -> Int {
     let training = plan.stages[stage].training
-    let tokens = training.microBatchSize * min(training.sequenceLength, configuration.contextLength)
+    let tokens = training.microBatchSize * min(training.sequenceLength, contextLength)
     return tokens + Int((Double(tokens) * plan.replayPerToken(stage: stage)).rounded(.up))
   }
 }

@@ -29,6 +29,18 @@ public enum Subject {
     }
   }
 
+  /// What people ask about the model first.
+  public var facts: (path: String, architecture: String, layers: Int, vocabulary: Int, context: Int) {
+    switch self {
+    case .language(let model):
+      let c = model.configuration
+      return (model.path, c.architecture, c.layers, c.vocabularySize, c.contextLength)
+    case .classifier(let classifier):
+      let c = classifier.network.configuration
+      return ("a new classifier", "mlp", c.hiddenSizes.count, c.classes.max() ?? 0, 1)
+    }
+  }
+
   /// Lays sequences end to end; one batch for each head that is asked.
   func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {
     guard !exemplars.isEmpty else { return [] }

@@ -20,11 +20,10 @@ final class Progress: RunObserver {
   // MARK: RunObserver
 
   func assembled(_ assembly: Assembly) {
-    let model = assembly.model
-    let sizes = model.configuration
+    let model = assembly.subject.facts
     line(
-      "model   \(sizes.architecture), \(Figures.count(model.transformer.parameters.count)) parameters, "
-        + "\(sizes.layers) layers, context \(sizes.contextLength)")
+      "model   \(model.architecture), \(Figures.count(assembly.subject.network.parameters.count)) parameters, "
+        + "\(model.layers) layers, context \(model.context)")
     func set(_ name: String, _ text: TextSet) -> String {
       "\(name) \(Figures.count(text.report.rows)) rows, \(Figures.count(text.inputTokens)) tokens"
     }

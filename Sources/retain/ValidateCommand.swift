@@ -60,13 +60,13 @@ struct ValidateCommand: ParsableCommand {
         "validation_sequences": .integer(text.validation.count),
       ]
     }
-    let sizes = assembly.model.configuration
+    let model = assembly.subject.facts
     return [
       "schema": 1, "valid": true, "errors": [], "warnings": .array(warnings.map { .string($0) }),
       "model": [
-        "path": .string(assembly.model.path), "architecture": .string(sizes.architecture),
-        "parameters": .integer(assembly.model.transformer.parameters.count),
-        "vocabulary": .integer(sizes.vocabularySize), "context": .integer(sizes.contextLength),
+        "path": .string(model.path), "architecture": .string(model.architecture),
+        "parameters": .integer(assembly.subject.network.parameters.count),
+        "vocabulary": .integer(model.vocabulary), "context": .integer(model.context),
       ],
       "base": set("base", assembly.data.base),
       "stages": .array(zip(assembly.plan.stages, assembly.data.stages).map { set($0.name, $1) }),
@@ -81,7 +81,7 @@ struct ValidateCommand: ParsableCommand {
   }
 
   private static func summary(_ assembly: Assembly) -> String {
-    let sizes = assembly.model.configuration
+    let model = assembly.subject.facts
     var rows = [["", "rows", "sequences", "tokens", "scored", "held out"]]
     func add(_ name: String, _ text: TextSet) {
       rows.append([
@@ -100,8 +100,8 @@ struct ValidateCommand: ParsableCommand {
     }
     return Terminal.plain(
       """
-      model  \(assembly.model.path): \(sizes.architecture), \(Figures.count(assembly.model.transformer.parameters.count)) parameters, \
-      vocabulary \(Figures.count(sizes.vocabularySize)), context \(Figures.count(sizes.contextLength))
+      model  \(model.path): \(model.architecture), \(Figures.count(assembly.subject.network.parameters.count)) parameters, \
+      vocabulary \(Figures.count(model.vocabulary)), context \(Figures.count(model.context))
       guard  \(RunSession.describe(assembly.plan.methods))
 
       \(Figures.columns(rows))
