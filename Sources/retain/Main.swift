@@ -46,7 +46,7 @@ import Runs
     do { command = try parseAsRoot() } catch { exit(withError: error) }
     do { try command.run() } catch {
       // Help, version and plain codes are the parser's own; everything else is ours to say.
-      if error is ArgumentParser.ExitCode || error is CleanExit || error is ValidationError { exit(withError: error) }
+      if exitCode(for: error) != .failure || error is ArgumentParser.ExitCode { exit(withError: error) }
       Failure.say(error)
       Glibc.exit(Runs.ExitCode.of(error))
     }
