@@ -141,6 +141,8 @@ public final class ChainRun {
           assembly.subject.network, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
       }
       if name == "base" { assembly.baseMeasurements = measurements }
+      // Scoring's sizes are not training's.
+      backend.pool.trim()
     }
     for measurement in measurements {
       matrix.add(measurement, after: name)
@@ -206,6 +208,7 @@ public final class ChainRun {
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }
+    backend.pool.trim()
   }
 
   /// Sequences drawn from the base itself, where no text of its past is given.
@@ -363,6 +366,8 @@ public final class ChainRun {
 
   private func endStage(_ stage: Int, _ schedule: StageSchedule, seconds: Double) throws -> ChainOutcome? {
     let name = stageNames[stage]
+    // What training leaves in the pool would stand beside the Fisher pass.
+    backend.pool.trim()
     if !assembly.data.stages[stage].validation.isEmpty { _ = try validate(stage) }
     let facts = stack(stage).flatMap(\.facts).map { JSON.Member($0.name, .number($0.value)) }
     try ledger.append(

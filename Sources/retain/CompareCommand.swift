@@ -41,7 +41,7 @@ struct CompareCommand: ParsableCommand {
     if json {
       Terminal.out(comparison.json)
     } else {
-      Terminal.raw(Report.comparisonTable(comparison, width: max(100, Terminal.width)))
+      Terminal.raw(Report.comparisonTable(comparison, width: Terminal.width))
     }
   }
 }

@@ -13,6 +13,8 @@ enum Figures {
     if size < 1e-3 || size >= 1e6 { return String(format: "%.1e", value) }
     return fixed(value, size < 1 ? 4 : size < 10 ? 3 : size < 100 ? 2 : size < 1000 ? 1 : 0)
   }
+  /// A setting as a person would write it: no trailing zeros.
+  static func setting(_ value: Double) -> String { Int(exactly: value).map(String.init) ?? "\(value)" }
   /// 1234567 → `1 234 567`.
   static func count(_ value: Int) -> String {
     var groups: [Substring] = []

@@ -30,7 +30,6 @@ struct RunSession {
   private var head: String {
     let threads = plan.threads ?? CPUBackend.availableProcessors
     var lines = [
-      Style.bold.paint("retain \(Machine.version)") + " · \(plan.name) · \(plan.file)",
       "chain   " + plan.stages.map(\.name).joined(separator: " → "),
       "guard   " + Self.describe(plan.methods),
     ]
@@ -39,7 +38,8 @@ struct RunSession {
       "machine \(threads) thread\(threads == 1 ? "" : "s"), OpenBLAS core \(CPUBackend.blasCore), fp32",
       "output  \(plan.outputDirectory)",
     ]
-    return Terminal.plain(lines.joined(separator: "\n"))
+    return Style.bold.paint("retain \(Machine.version)")
+      + Terminal.plain(" · \(plan.name) · \(plan.file)\n" + lines.joined(separator: "\n"))
   }
 
   /// A stack of methods with the options that matter most.
@@ -49,7 +49,7 @@ struct RunSession {
       let options = ["lambda", "variant", "ratio", "budget_tokens"].compactMap { key -> String? in
         guard let value = method[key] else { return nil }
         switch value {
-        case .number(let number): return "\(key) \(Figures.short(number))"
+        case .number(let number): return "\(key) \(Figures.setting(number))"
         case .integer(let number): return "\(key) \(Figures.count(number))"
         case .word(let word): return key == "variant" ? word : "\(key) \(word)"
         }
@@ -82,11 +82,13 @@ struct RunSession {
     Terminal.out(Report.retentionTable(results, width: width))
     if let comparison = try comparison {
       Terminal.out(Style.bold.paint("Comparison"))
-      Terminal.out(Report.comparisonTable(comparison, width: max(width, 100)))
+      Terminal.out(Report.comparisonTable(comparison, width: width))
     }
     var paths = [("report", "report.html"), ("results", "results.json")]
     if let final = results.final { paths.append(("model", final.checkpoint)) }
-    for (name, file) in paths { Terminal.out(Terminal.plain("\(name)  \(folder)/\(file)")) }
+    for (name, file) in paths { 
+      Terminal.out(Terminal.plain(name + String(repeating: " ", count: 9 - name.count) + "\(folder)/\(file)"))
+     }
   }
 
   var comparison: Comparison? {
