@@ -1,11 +1,13 @@
-// How long the rungs of a search are and how many candidates climb: successive halving with a factor of three.
+// How long the rungs of a search are and how many candidates climb: successive halving by three.
 // Pure arithmetic, apart from the running of it.
 
 /// The rungs of a search, the shortest first; the last is the full length.
 ///
 /// Each rung below divides the steps by three once more and passes the best third of its candidates on. Every
 /// rung is a complete run of its own length: warm-up, decay and all.
-/// - Cost: n candidates of S steps on two rungs take n·S/3 + ⌈n/3⌉·S, a grid n·S
+/// The knee moves with the length of training, so in full the neighbours of the best value are tried as well,
+/// as long as the whole search stays cheaper than a grid.
+/// - Cost: n candidates of S steps on two rungs take n·S/3 + (n/3 + 1 or 2)·S, a grid n·S
 /// - Source: Jamieson and Talwalkar 2016, arXiv:1502.07943
 public struct HalvingLadder: Sendable, Equatable {
   public static let factor = 3
@@ -22,7 +24,7 @@ public struct HalvingLadder: Sendable, Equatable {
   public init(candidates: Int, steps: Int, halves: Bool) {
     var divisors = [1]
     var (left, divisor) = (candidates, 1)
-    while halves, left >= Self.factor, steps / (divisor * Self.factor) >= Self.fewestSteps {
+    while halves, left > Self.factor, steps / (divisor * Self.factor) >= Self.fewestSteps {
       divisor *= Self.factor
       divisors.insert(divisor, at: 0)
       left /= Self.factor
@@ -32,7 +34,7 @@ public struct HalvingLadder: Sendable, Equatable {
 
   /// How many of a rung's candidates go on: the best third, at least two.
   public static func survivors(of candidates: Int) -> Int {
-    min(candidates, max(2, (candidates + factor - 1) / factor))
+    min(candidates, max(2, candidates / factor))
   }
 
   /// The steps of a rung: the full number divided, rounded up.

@@ -46,6 +46,16 @@ struct TrialPlans {
     return .object(zip(tune.search, point.values).map { JSON.Member($0.key, .number($1)) })
   }
 
+  /// Whether candidates can stand in order: with one key.
+  var hasOrder: Bool { tune.search.count == 1 }
+
+  /// Candidates by value where they have an order, else as they come.
+  ///
+  /// Neighbours are then neighbours, and ties go to the smaller value.
+  func ordered(_ points: [TunePoint]) -> [Int] {
+    hasOrder ? points.indices.sorted { points[$0].values[0] < points[$1].values[0] } : Array(points.indices)
+  }
+
   func arguments(_ point: TunePoint) -> [String] {
     zip(tune.search, point.values).map { "\($0.key)=\(TunePoint.text($1))" }
   }
@@ -75,7 +85,7 @@ struct TrialPlans {
     return plan
   }
 
-  /// The plan with the stages up to the tuned one and the probes that they can answer, measured at the ends only.
+  /// The plan with the stages up to the tuned one and the probes that these can answer, measured at ends only.
   private func cut(_ whole: ExperimentPlan) -> ExperimentPlan {
     var plan = whole
     plan.stages = Array(whole.stages.prefix(stages))

@@ -15,11 +15,11 @@ public struct TuneChoice: Sendable {
     self.metric = metric
   }
 
-  /// Indices of the trials, the best first; those that diverged or could not be measured last.
+  /// Indices of the trials, the best first; those that diverged or could not be measured come last.
   ///
-  /// `knee`: by plasticity_share + forgetting_avoided. `best_plasticity_at_retention`: those that retain enough
-  /// by plasticity, then the others by retention. Ties go to the earlier trial, which is the smaller value
-  /// where values are tried in order.
+  /// `knee`: by plasticity_share + forgetting_avoided. `best_plasticity_at_retention`: those that retain
+  /// enough by plasticity, then the others by retention. Ties go to the earlier trial, which is the smaller
+  /// value where values are tried in order.
   /// - Parameter allowance: of a short rung, its naive run's loss of retention as a share of the full naive
   ///   run's; the retention asked for is raised accordingly. 1 in full.
   public func ranking(_ trials: [TuneResults.Trial], allowance: Double = 1) -> [Int] {
@@ -41,6 +41,19 @@ public struct TuneChoice: Sendable {
     case .knee: trial.score != nil
     case .bestPlasticity: trial.retention != nil && trial.plasticity != nil
     }
+  }
+
+  /// The candidate next to the best full trial that has not been tried in full; the smaller side first.
+  ///
+  /// - Parameters:
+  ///   - full: trials in full by candidate
+  ///   - order: candidates by value
+  public func untriedNeighbour(_ full: [Int: TuneResults.Trial], order: [Int]) -> Int? {
+    let tried = order.indices.filter { full[order[$0]] != nil }
+    let trials = tried.compactMap { full[order[$0]] }
+    guard let best = ranking(trials).first, isUsable(trials[best]) else { return nil }
+    return [tried[best] - 1, tried[best] + 1].filter { order.indices.contains($0) }.map { order[$0] }
+      .first { full[$0] == nil }
   }
 
   /// Why the best of the full trials was chosen, in figures, against its neighbours.

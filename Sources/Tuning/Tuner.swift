@@ -15,7 +15,7 @@ public enum TuneOutcome: Sendable, Equatable {
   case interrupted(String)
 }
 
-/// Searches the strength of a method, or any other numeric key; called again after an interruption it continues.
+/// Searches the strength of a method, or any other numeric key; called again it continues.
 ///
 /// A trial runs the stages up to the tuned one under the main stack with a value in place, beside naive
 /// fine-tuning of the same length. A finished trial keeps plan.yaml, ledger.jsonl and results.json and no
@@ -50,8 +50,8 @@ public final class Tuner {
   ///
   /// Writes tune.json, tune.html, tune.md and tuned.yaml into `directory`.
   /// - Parameter fresh: forget earlier trials
-  /// - Throws: `RunError` 80 where naive fine-tuning or every trial diverges, 78 where naive fine-tuning learns or
-  ///   forgets nothing that a choice could be made by
+  /// - Throws: `RunError` 80 where naive fine-tuning or every trial diverges, 78 where naive fine-tuning
+  ///   learns or forgets nothing that a choice could be made by
   public func execute(fresh: Bool = false) throws -> TuneOutcome {
     do {
       try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -86,46 +86,59 @@ public final class Tuner {
       candidates: candidates.count, steps: fullSteps, halves: plans.tune.sampler == .halving)
     observer.message(
       "searching \(plans.key): \(candidates.count) values, rungs of "
-        + ladder.divisors.map { "\(HalvingLadder.steps(fullSteps, divisor: $0)) steps" }.joined(separator: " and "))
+        + ladder.divisors.map { "\(HalvingLadder.steps(fullSteps, divisor: $0))" }.joined(separator: ", ")
+        + " steps")
 
     var naive: [Measured] = []
     for divisor in ladder.divisors.reversed() {
       naive.insert(
-        try run(plans.naive, divisor: divisor, variant: "naive", label: divisor == 1 ? "naive" : "naive-\(divisor)", &folders),
-        at: 0)
+        try run(
+          plans.naive, divisor: divisor, variant: "naive",
+          label: divisor == 1 ? "naive" : "naive-\(divisor)", &folders), at: 0)
     }
     try judge(naive[naive.count - 1])
 
     let choice = TuneChoice(plans.tune.pick, metric: naive[0].results.summary.metric)
-    var climbing = Array(candidates.indices)
     var trials: [TuneResults.Trial] = []
-    for (rung, divisor) in ladder.divisors.enumerated() {
-      let reference = naive[rung]
-      var measured: [TuneResults.Trial] = []
-      for (place, index) in climbing.enumerated() {
-        let candidate = candidates[index]
-        let name = plans.arguments(candidate.point).joined(separator: " ")
-        let run = try run(candidate.plan, divisor: divisor, variant: name, label: nil, &folders)
-        let trial = self.trial(plans.json(candidate.point), rung: rung, run, naive: reference)
-        measured.append(trial)
-        observer.message(
-          "rung \(rung), \(place + 1) of \(climbing.count): \(name), \(run.steps) steps: "
-            + (run.isDiverged ? "diverged" : Self.describe(trial)))
-      }
-      trials += measured
-      guard divisor > 1 else { break }
-      guard informative(reference) else {
-        observer.warning("naive fine-tuning forgets nothing measurable in \(reference.steps) steps: every value goes on")
+    func attempt(_ index: Int, rung: Int) throws -> TuneResults.Trial {
+      let (point, plan) = candidates[index]
+      let name = plans.arguments(point).joined(separator: " ")
+      let run = try run(plan, divisor: ladder.divisors[rung], variant: name, label: nil, &folders)
+      let trial = trial(plans.json(point), rung: rung, run, naive: naive[rung])
+      trials.append(trial)
+      observer.message(
+        "\(name), \(run.steps) steps: " + (run.isDiverged ? "diverged" : Self.describe(trial)))
+      return trial
+    }
+
+    var climbing = Array(candidates.indices)
+    let last = ladder.divisors.count - 1
+    for rung in 0..<last {
+      let measured = try climbing.map { try attempt($0, rung: rung) }
+      guard informative(naive[rung]) else {
+        observer.warning(
+          "naive fine-tuning forgets nothing measurable in \(naive[rung].steps) steps: every value goes on")
         continue
       }
-      let allowance = allowance(short: reference, full: naive[naive.count - 1])
-      let best = choice.ranking(measured, allowance: allowance)
+      let best = choice.ranking(measured, allowance: allowance(short: naive[rung], full: naive[last]))
         .prefix(HalvingLadder.survivors(of: climbing.count)).map { climbing[$0] }
       climbing = climbing.filter { best.contains($0) }
     }
+    var full: [Int: TuneResults.Trial] = [:]
+    for index in climbing { full[index] = try attempt(index, rung: last) }
+    let order = plans.ordered(candidates.map(\.point))
+    func trained() -> Int { trials.reduce(0) { $0 + $1.steps } + naive.reduce(0) { $0 + $1.steps } }
+    let grid = (candidates.count + 1) * fullSteps
+    while let next = choice.untriedNeighbour(full, order: order), plans.hasOrder,
+      trained() + fullSteps < grid
+    {
+      full[next] = try attempt(next, rung: last)
+    }
+    observer.message("\(trained()) steps were trained; every value in full would have taken \(grid)")
+    let inOrder = order.compactMap { index in full[index].map { (index: index, trial: $0) } }
     return try conclude(
-      candidates.map(\.point), climbing: climbing, trials: trials, naive: naive[naive.count - 1], rung: ladder.divisors.count - 1,
-      choice)
+      candidates.map(\.point), order: order, full: inOrder, trials: trials,
+      naive: trial(nil, rung: last, naive[last], naive: naive[last]), choice)
   }
 
   private static func describe(_ trial: TuneResults.Trial) -> String {
@@ -160,7 +173,8 @@ public final class Tuner {
 
   /// The short naive run's loss of retention as a share of the full one's, 1 where that is no measure.
   private func allowance(short: Measured, full: Measured) -> Double {
-    guard let some = short.results.summary.retention, let all = full.results.summary.retention, all < 1, some < 1
+    guard let some = short.results.summary.retention, let all = full.results.summary.retention, all < 1,
+      some < 1
     else { return 1 }
     return min(1, (1 - some) / (1 - all))
   }
@@ -206,8 +220,12 @@ public final class Tuner {
     for name in (try? removeStaleTemporaries(in: RunDirectory(plan.outputDirectory).checkpoints)) ?? [] {
       observer.warning("removed an unfinished file: \(name)")
     }
+    let names = plan.stages.map(\.name)
+    if let file = RunDirectory(plan.outputDirectory).checkpointFiles(stages: names).first {
+      observer.message("\(variant): resuming from \(file.name) at step \(file.position.step)")
+    }
     let chain = try ChainRun(
-      plan, variant: variant, assembly: assembly, observer: observer, deadline: deadline,
+      plan, variant: variant, assembly: assembly, observer: TrialObserver(observer), deadline: deadline,
       options: ChainOptions(consolidatesLastStage: false, savesStageEnds: false))
     if case .interrupted(let reason) = try chain.execute() { throw Interruption(reason: reason) }
     guard let result = try measured(plan) else {
@@ -236,32 +254,34 @@ public final class Tuner {
   // MARK: The end
 
   private func conclude(
-    _ points: [TunePoint], climbing: [Int], trials: [TuneResults.Trial], naive: Measured, rung: Int,
-    _ choice: TuneChoice
+    _ points: [TunePoint], order: [Int], full: [(index: Int, trial: TuneResults.Trial)],
+    trials: [TuneResults.Trial], naive: TuneResults.Trial, _ choice: TuneChoice
   ) throws -> TuneResults {
-    // In the order of values, where there is one: neighbours are then neighbours, and ties go to the smaller.
-    func ordered(_ indices: [Int]) -> [Int] {
-      plans.tune.search.count == 1 ? indices.sorted { points[$0].values[0] < points[$1].values[0] } : indices
-    }
-    let order = ordered(climbing)
-    let full = order.compactMap { index in
-      trials.first { $0.rung == rung && $0.value == plans.json(points[index]) }
-    }
-    guard let best = choice.ranking(full).first, choice.isUsable(full[best]) else {
+    let inOrder = full.map(\.trial)
+    guard let best = choice.ranking(inOrder).first, choice.isUsable(inOrder[best]) else {
       throw RunError(
         ExitCode.diverged, "no trial of full length could be measured: all diverged",
         hint: "lower training.learning_rate, or search smaller values")
     }
-    let reason = choice.reason(
-      full, chosen: best, candidates: ordered(Array(points.indices)).map { plans.json(points[$0]) })
+    let reason = choice.reason(inOrder, chosen: best, candidates: order.map { plans.json(points[$0]) })
     let results = TuneResults(
-      key: plans.key, naive: trial(nil, rung: rung, naive, naive: naive), trials: trials,
-      chosen: full[best].value ?? .null, reason: reason)
+      key: plans.key, naive: naive, trials: trials, chosen: inOrder[best].value ?? .null, reason: reason)
+    let name = plans.experiment.name
     try TextFile.replace(
-      directory + "/tuned.yaml", with: plans.tunedFile(points[order[best]], reason: reason))
-    try TextFile.replace(directory + "/tune.html", with: TunePage.html(results, name: plans.experiment.name))
+      directory + "/tuned.yaml", with: plans.tunedFile(points[full[best].index], reason: reason))
+    try TextFile.replace(directory + "/tune.html", with: TunePage.html(results, name: name))
     try TextFile.replace(directory + "/tune.md", with: TunePage.markdown(results))
     try TextFile.replace(directory + "/tune.json", with: results.json.pretty + "\n")
     return results
   }
+}
+
+/// Passes a trial's facts on as activity: twenty trials would repeat them twenty times.
+private final class TrialObserver: RunObserver {
+  private let observer: any RunObserver
+  init(_ observer: any RunObserver) { self.observer = observer }
+  func message(_ text: String) { observer.activity(text) }
+  func warning(_ text: String) { observer.warning(text) }
+  func progress(_ step: StepProgress) { observer.progress(step) }
+  func activity(_ text: String) { observer.activity(text) }
 }

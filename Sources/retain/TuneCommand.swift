@@ -12,9 +12,9 @@ struct TuneCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tune", abstract: "Find the strength of a method, or any other numeric key.",
     discussion: """
-      Tries the values of the experiment's tune section: every one in a short run, the best few in full, beside \
-      naive fine-tuning of the same length. Writes tune.json, tune.html, tune.md, tuned.yaml and trials/ under \
-      output_dir. Stopped and run again, it continues.
+      Tries the values of the experiment's tune section: every one in a short run, the best few in full, \
+      beside naive fine-tuning of the same length. Writes tune.json, tune.html, tune.md, tuned.yaml and \
+      trials/ under output_dir. Stopped and run again, it continues.
       """)
 
   @Argument(help: "The experiment file.", completion: .file(extensions: ["yaml", "yml"]))

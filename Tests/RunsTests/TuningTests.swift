@@ -54,14 +54,15 @@ import Tuning
     #expect(HalvingLadder(candidates: 7, steps: 60, halves: true).divisors == [3, 1])
     #expect(HalvingLadder(candidates: 7, steps: 59, halves: true).divisors == [1])
     #expect(HalvingLadder(candidates: 12, steps: 400, halves: true).divisors == [9, 3, 1])
+    #expect(HalvingLadder(candidates: 3, steps: 400, halves: true).divisors == [1])
     #expect(HalvingLadder(candidates: 2, steps: 400, halves: true).divisors == [1])
     #expect(HalvingLadder(candidates: 12, steps: 400, halves: false).divisors == [1])
-    #expect([1, 2, 3, 7, 9, 12].map { HalvingLadder.survivors(of: $0) } == [1, 2, 2, 3, 3, 4])
+    #expect([1, 2, 3, 7, 9, 12].map { HalvingLadder.survivors(of: $0) } == [1, 2, 2, 2, 3, 4])
     #expect(HalvingLadder.steps(61, divisor: 3) == 21)
   }
 
   @Test func costsLessThanAGrid() {
-    for (candidates, steps) in [(5, 90), (7, 60), (7, 600), (12, 1000)] {
+    for (candidates, steps) in [(4, 60), (5, 90), (7, 60), (7, 600), (12, 1000)] {
       let ladder = HalvingLadder(candidates: candidates, steps: steps, halves: true)
       var (cost, left) = (0, candidates)
       for divisor in ladder.divisors {
@@ -79,14 +80,15 @@ import Tuning
     _ value: Double, _ share: Double?, _ avoided: Double?, retention: Double? = nil, interval: Interval? = nil
   ) -> TuneResults.Trial {
     TuneResults.Trial(
-      value: .number(value), rung: 1, steps: 60, retention: retention, plasticity: share, plasticityShare: share,
-      forgetting: 0.1, forgettingAvoided: avoided, seconds: 1, scoreCI: interval)
+      value: .number(value), rung: 1, steps: 60, retention: retention, plasticity: share,
+      plasticityShare: share, forgetting: 0.1, forgettingAvoided: avoided, seconds: 1, scoreCI: interval)
   }
 
   @Test func kneeIsTheLargestSumAndTiesGoToTheSmallerValue() {
     let choice = TuneChoice(.knee)
     let trials = [
-      Self.trial(1, 0.9, 0.25), Self.trial(10, 0.75, 0.5), Self.trial(100, 0.5, 0.75), Self.trial(1000, nil, nil),
+      Self.trial(1, 0.9, 0.25), Self.trial(10, 0.75, 0.5), Self.trial(100, 0.5, 0.75),
+      Self.trial(1000, nil, nil),
     ]
     #expect(choice.ranking(trials) == [1, 2, 0, 3])
     #expect(choice.isUsable(trials[3]) == false)
@@ -101,13 +103,28 @@ import Tuning
     #expect(choice.ranking(trials) == [1, 2, 0])
     // A rung whose naive run lost a quarter of what the full one lost asks for 99.25 %.
     #expect(choice.ranking(trials, allowance: 0.25) == [2, 1, 0])
-    #expect(choice.reason(trials, chosen: 1, candidates: trials.compactMap(\.value)).contains("2 retain at least 97.0 %"))
+    let reason = choice.reason(trials, chosen: 1, candidates: trials.compactMap(\.value))
+    #expect(reason.contains("2 retain at least 97.0 %"))
+  }
+
+  @Test func neighboursOfTheBestAreTriedNext() {
+    let choice = TuneChoice(.knee)
+    var full = [4: Self.trial(100, 0.5, 0.9), 3: Self.trial(10, 0.9, 0.7)]
+    let order = Array(0..<7)
+    #expect(choice.untriedNeighbour(full, order: order) == 2)
+    full[2] = Self.trial(1, 1, 0.3)
+    #expect(choice.untriedNeighbour(full, order: order) == nil)
+    full[4] = nil
+    #expect(choice.untriedNeighbour(full, order: order) == 4)
+    #expect(choice.untriedNeighbour([0: Self.trial(1, 1, 0)], order: order) == 1)
+    #expect(choice.untriedNeighbour([0: Self.trial(1, nil, nil)], order: order) == nil)
   }
 
   @Test func theReasonNamesNeighboursAndIntervals() {
     let choice = TuneChoice(.knee)
     let trials = [
-      Self.trial(1, 0.9, 0.2, interval: Interval(1.0, 1.2)), Self.trial(10, 0.7, 0.7, interval: Interval(1.3, 1.5)),
+      Self.trial(1, 0.9, 0.2, interval: Interval(1.0, 1.2)),
+      Self.trial(10, 0.7, 0.7, interval: Interval(1.3, 1.5)),
       Self.trial(100, 0.5, 0.8, interval: Interval(1.2, 1.4)),
     ]
     let values = trials.compactMap(\.value)
@@ -120,7 +137,7 @@ import Tuning
   }
 }
 
-/// A search of three values on a random model of 2 layers and 16 dimensions.
+/// A search of seven values for the second stage of a random model, which forgets what the first one taught.
 struct TinySearch {
   let directory: String
   let file: String
@@ -141,7 +158,8 @@ struct TinySearch {
       }
       try text.write(toFile: directory + "/" + name, atomically: true, encoding: .utf8)
     }
-    let (plain, domain) = (["the", "river", "runs", "by", "her", "house"], ["dose", "of", "the", "drug", "for", "pain"])
+    let plain = ["the", "river", "runs", "by", "her", "house"]
+    let domain = ["dose", "of", "the", "drug", "for", "pain"]
     try write("base.jsonl", plain, 40, 1)
     try write("train.jsonl", domain, 40, 2)
     try write("plain.jsonl", plain, 6, 3)
@@ -149,21 +167,31 @@ struct TinySearch {
     try """
     schema: 1
     name: tiny
-    base_model: { architecture: llama, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 64, tokenizer: \(Fixtures.path("tokenizers/gpt2")) }
+    base_model:
+      architecture: llama
+      hidden_size: 16
+      intermediate_size: 24
+      num_hidden_layers: 1
+      num_attention_heads: 2
+      max_position_embeddings: 64
+      tokenizer: \(Fixtures.path("tokenizers/gpt2"))
     base_data: [ { path: base.jsonl } ]
     output_dir: out
     threads: 1
     training: { sequence_len: 32, micro_batch_size: 2, max_steps: 60, learning_rate: 1e-2 }
     methods: [ { ewc: { lambda: 1, fisher: { examples: 16 } } } ]
-    stages: [ { name: domain, datasets: [ { path: train.jsonl } ] } ]
+    stages:
+      - { name: plain, datasets: [ { path: base.jsonl } ] }
+      - { name: domain, datasets: [ { path: train.jsonl } ] }
     probes:
-      - { name: plain, path: plain.jsonl, metrics: [bits_per_byte] }
+      - { name: plain, path: plain.jsonl, metrics: [bits_per_byte], home: plain }
       - { name: domain, path: domain.jsonl, metrics: [bits_per_byte], home: domain }
     data_checks: { exact_duplicates: off, probe_overlap: { action: off } }
     evaluate: { bootstrap: 50 }
     tune:
+      stage: domain
       search: { methods.ewc.lambda: { log_uniform: [1e-2, 1e4] } }
-      trials: 3
+      trials: 7
 
     """.write(toFile: file, atomically: true, encoding: .utf8)
   }
@@ -177,7 +205,7 @@ struct TinySearch {
 
   /// tune.json of this search without seconds, and how often it was stopped.
   func search(_ overrides: [String]) throws -> (results: TuneResults, stops: Int) {
-    for stops in 0..<400 {
+    for stops in 0..<2000 {
       let tuner = try Tuner(path: file, overrides: overrides, observer: SilentObserver())
       if case .finished(let results) = try tuner.execute() {
         #expect(try TuneResults.read(tuner.directory + "/tune.json") == results)
@@ -199,15 +227,20 @@ struct TinySearch {
   @Test func anInterruptedSearchIsTheUninterruptedOne() throws {
     try withTemporaryDirectory { directory in
       let tiny = try TinySearch(directory)
+      let start = Date()
       let whole = try tiny.search(["output_dir=\(directory)/whole"])
+      // Some attempts: what is left of the limit after reading the data is the time for steps, at least one.
+      let limit = String(format: "%.3fs", max(0.05, Date().timeIntervalSince(start) / 6))
       #expect(whole.stops == 0)
-      let parts = try tiny.search(["output_dir=\(directory)/parts", "time_limit=0.01s"])
+      let parts = try tiny.search(["output_dir=\(directory)/parts", "time_limit=\(limit)"])
       #expect(parts.stops > 2)
       #expect(TinySearch.withoutSeconds(whole.results) == TinySearch.withoutSeconds(parts.results))
 
       let results = whole.results
-      #expect(results.trials.map(\.rung) == [0, 0, 0, 1, 1])
-      #expect(results.trials.map(\.steps) == [20, 20, 20, 60, 60])
+      let short = results.trials.filter { $0.rung == 0 }
+      #expect(short.map(\.steps) == [Int](repeating: 20, count: 7))
+      #expect(results.trials.allSatisfy { $0.rung == 0 || $0.steps == 60 })
+      #expect((2...4).contains(results.trials.count - short.count))
       #expect(results.naive?.steps == 60)
       #expect(results.trials.allSatisfy { $0.score != nil && $0.scoreCI != nil })
       let full = results.trials.filter { $0.rung == 1 }
@@ -246,7 +279,7 @@ struct TinySearch {
     try withTemporaryDirectory { directory in
       let tiny = try TinySearch(directory)
       let text = try String(contentsOfFile: tiny.file, encoding: .utf8)
-      try text.replacingOccurrences(of: ", home: domain", with: "")
+      try text.replacingOccurrences(of: ", home: plain", with: ", home: domain")
         .write(toFile: tiny.file, atomically: true, encoding: .utf8)
       let error = #expect(throws: RunError.self) {
         try Tuner(path: tiny.file, observer: SilentObserver())
