@@ -17,7 +17,7 @@ import Training
 /// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
 /// - work of one layer 4N(6C + 2A + 2K + 3F), N here at least the 4096 tokens of scoring
 /// - head 4·min(NV, 2²⁵) for a block of logits, and 12NC, N likewise
-/// - a quarter of these three again, because batches of different lengths use buffers of different sizes
+/// - half of these three again, because batches of different lengths use buffers of different sizes
 /// - data: 12 a token of training text; 80 MiB for everything else
 ///
 /// Within 15 % of what was measured on models of 0.3 and 24 million parameters.
@@ -54,11 +54,11 @@ public struct MemoryEstimate: Sendable {
     let keys = configuration.keyHeads * configuration.headDimension
     let gates = configuration.architecture == "llama" ? 2 : 1
     let kept = 4 * width + 2 * queries + 2 * keys + configuration.heads + gates * inner
-    // Five quarters of one size: 4 bytes become 5.
-    add("activations", 5 * widest * configuration.layers * kept)
+    // Three halves of one size: 4 bytes become 6.
+    add("activations", 6 * widest * configuration.layers * kept)
     let scored = max(widest, ChainRun.scoringTokens)
-    add("work of a layer", 5 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
-    add("head", 5 * min(scored * configuration.vocabularySize, Head.blockElements) + 15 * scored * width)
+    add("work of a layer", 6 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
+    add("head", 6 * min(scored * configuration.vocabularySize, Head.blockElements) + 18 * scored * width)
     let tokens = ([assembly.data.base] + assembly.data.stages).reduce(0) { $0 + $1.inputTokens }
     add("data", 12 * tokens)
     add("program", 80 << 20)
