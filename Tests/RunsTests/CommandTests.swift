@@ -31,7 +31,7 @@ enum Program {
     return try withTemporaryDirectory { folder in
       let streams = try ["out", "error"].map { name in
         let file = folder + "/" + name
-        _ = FileManager.default.createFile(atPath: file, contents: nil)
+        try Data().write(to: URL(fileURLWithPath: file))
         return try #require(FileHandle(forWritingAtPath: file))
       }
       process.standardOutput = streams[0]
