@@ -47,7 +47,6 @@ public struct MemoryEstimate: Sendable {
     }
     add("base copy", isReused ? 4 * parameters : 0)
 
-<<<<<<< HEAD
     let widest = plan.stages.indices.map { Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength) }.max() ?? 0
     switch assembly.subject {
     case .language(let model):
@@ -66,19 +65,6 @@ public struct MemoryEstimate: Sendable {
       add("activations", 12 * widest * (sizes.inputs + sizes.hiddenSizes.reduce(0, +)))
       add("images", 8 * sizes.inputs * assembly.data.stages.reduce(0) { $0 + $1.examples.count })
     }
-=======
-    let widest = plan.stages.indices.map { Self.batchTokens(plan, stage: $0, configuration) }.max() ?? 0
-    let (width, inner) = (configuration.hiddenSize, configuration.intermediateSize)
-    let queries = configuration.heads * configuration.headDimension
-    let keys = configuration.keyHeads * configuration.headDimension
-    let gates = configuration.architecture == "llama" ? 2 : 1
-    let kept = 4 * width + 2 * queries + 2 * keys + configuration.heads + gates * inner
-    // Three halves of one size: 4 bytes become 6.
-    add("activations", 6 * widest * configuration.layers * kept)
-    let scored = max(widest, ChainRun.scoringTokens)
-    add("work of a layer", 6 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
-    add("head", 6 * min(scored * configuration.vocabularySize, Head.blockElements) + 18 * scored * width)
->>>>>>> h-clia
     let tokens = ([assembly.data.base] + assembly.data.stages).reduce(0) { $0 + $1.inputTokens }
     add("data", 12 * tokens)
     add("program", 80 << 20)
