@@ -18,8 +18,8 @@ public struct TunePoint: Sendable, Equatable {
 public enum SearchSpace {
   /// Every candidate once, in the order they are tried.
   ///
-  /// - One key, `halving` or `grid`: `trials` values from end to end, even in the logarithm for `log_uniform`;
-  ///   `values` are all tried as they stand.
+  /// - One key, `halving` or `grid`: `trials` values from end to end, even in the logarithm for
+  ///   `log_uniform`; `values` are all tried as they stand.
   /// - Several keys: the grid of ⌊trials^(1/keys)⌋ values each, at least one.
   /// - `random`: `trials` independent draws, from a stream of the seed's own.
   ///

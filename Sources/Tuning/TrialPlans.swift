@@ -85,7 +85,7 @@ struct TrialPlans {
     return plan
   }
 
-  /// The plan with the stages up to the tuned one and the probes that these can answer, measured at ends only.
+  /// The plan with the stages up to the tuned one and the probes these can answer, measured at ends only.
   private func cut(_ whole: ExperimentPlan) -> ExperimentPlan {
     var plan = whole
     plan.stages = Array(whole.stages.prefix(stages))

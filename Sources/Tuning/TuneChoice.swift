@@ -77,8 +77,8 @@ public struct TuneChoice: Sendable {
       let plasticity = number(trial.plasticity) + (metric.map { " \($0)" } ?? "")
       parts.append(
         enough > 0
-          ? "of \(among), \(enough) retain at least \(percent(wanted)); this one learned most, \(plasticity), "
-            + "with retention \(percent(trial.retention))"
+          ? "of \(among), \(enough) retain at least \(percent(wanted)); this one learned most, "
+            + "\(plasticity), with retention \(percent(trial.retention))"
           : "none of \(among) retains \(percent(wanted)); this one comes closest with "
             + "\(percent(trial.retention)) and plasticity \(plasticity)")
     }
@@ -127,7 +127,7 @@ public struct TuneChoice: Sendable {
 
 /// The interval of a trial's score against naive.
 public enum ScoreInterval {
-  /// Percentile bootstrap of p/p₀ + 1 − f/f₀, the same documents drawn for both; nil where rows are not paired.
+  /// Percentile bootstrap of p/p₀ + 1 − f/f₀, the same documents drawn for both; nil for unpaired rows.
   public static func of(
     _ trial: SummaryReplicates, naive: SummaryReplicates, confidence: Double
   ) -> Interval? {

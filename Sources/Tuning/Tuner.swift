@@ -114,12 +114,12 @@ public final class Tuner {
     var climbing = Array(candidates.indices)
     let last = ladder.divisors.count - 1
     for rung in 0..<last {
-      let measured = try climbing.map { try attempt($0, rung: rung) }
       guard informative(naive[rung]) else {
         observer.warning(
-          "naive fine-tuning forgets nothing measurable in \(naive[rung].steps) steps: every value goes on")
+          "naive fine-tuning forgets nothing measurable in \(naive[rung].steps) steps: this rung is left out")
         continue
       }
+      let measured = try climbing.map { try attempt($0, rung: rung) }
       let best = choice.ranking(measured, allowance: allowance(short: naive[rung], full: naive[last]))
         .prefix(HalvingLadder.survivors(of: climbing.count)).map { climbing[$0] }
       climbing = climbing.filter { best.contains($0) }

@@ -159,7 +159,7 @@ struct TinySearch {
       try text.write(toFile: directory + "/" + name, atomically: true, encoding: .utf8)
     }
     let plain = ["the", "river", "runs", "by", "her", "house"]
-    let domain = ["dose", "of", "the", "drug", "for", "pain"]
+    let domain = ["dose", "drug", "pain", "mild", "oral", "acute"]
     try write("base.jsonl", plain, 40, 1)
     try write("train.jsonl", domain, 40, 2)
     try write("plain.jsonl", plain, 6, 3)
@@ -178,7 +178,7 @@ struct TinySearch {
     base_data: [ { path: base.jsonl } ]
     output_dir: out
     threads: 1
-    training: { sequence_len: 32, micro_batch_size: 2, max_steps: 60, learning_rate: 1e-2 }
+    training: { sequence_len: 32, micro_batch_size: 2, max_steps: 60, learning_rate: 3e-2 }
     methods: [ { ewc: { lambda: 1, fisher: { examples: 16 } } } ]
     stages:
       - { name: plain, datasets: [ { path: base.jsonl } ] }
@@ -259,6 +259,16 @@ struct TinySearch {
       #expect(tuned.outputDirectory == folder)
       tuned.methods = try tiny.plan().methods
       #expect(tuned.resumeCompatibilityDifferences(try tiny.plan()).isEmpty)
+    }
+  }
+
+  @Test func aRungThatTellsNothingIsLeftOut() throws {
+    try withTemporaryDirectory { directory in
+      let tiny = try TinySearch(directory)
+      // At this rate naive fine-tuning forgets in 60 steps, and still learns the first text in 20.
+      let results = try tiny.search(["training.learning_rate=1e-2"]).results
+      #expect(results.trials.map(\.rung) == [Int](repeating: 1, count: 7))
+      #expect(results.trials.allSatisfy { $0.score != nil })
     }
   }
 
