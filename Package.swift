@@ -104,13 +104,19 @@ let package = Package(
     tests("LedgerTests", ["Ledger", "StrictJSON"]),
     tests("ArchiveTests", ["Archive", "CChecksums", "StrictJSON"]),
     tests("CorpusTests", ["Corpus", "StrictJSON"]),
-    tests("ModelsTests", ["Models", "Curvature", "StrictJSON", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
+    tests(
+      "ModelsTests", ["Models", "Curvature", "StrictJSON", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
     tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ContinualTests", ["Continual", "Curvature", "Training", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ProbesTests", ["Probes", "Models", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
     tests("ExperimentTests", ["Experiment", "Training", "StrictJSON"]),
     tests("ReportsTests", ["Reports", "Ledger", "StrictJSON"]),
-    tests("RunsTests", ["Runs", "Tuning", "Probes", "Experiment", "Continual", "Archive", "Ledger", "Corpus", "StrictJSON", "Models", "TensorCPU", "TensorCore"]),
+    tests(
+      "RunsTests",
+      [
+        "Runs", "Tuning", "Probes", "Experiment", "Continual", "Archive", "Ledger", "Corpus", "StrictJSON", "Models",
+        "TensorCPU", "TensorCore",
+      ]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -65,8 +65,7 @@ public struct ArchiveWriter: @unchecked Sendable {
   ) {
     append(path, .bfloat16, shape, description, floats.map(BFloat16.round))
   }
-  public mutating func add(_ path: String, doubles: [Double], shape: [Int]? = nil, description: String? = nil)
-  {
+  public mutating func add(_ path: String, doubles: [Double], shape: [Int]? = nil, description: String? = nil) {
     append(path, .float64, shape, description, doubles)
   }
   public mutating func add(_ path: String, ints: [Int], shape: [Int]? = nil, description: String? = nil) {
@@ -75,12 +74,10 @@ public struct ArchiveWriter: @unchecked Sendable {
   public mutating func add(_ path: String, int32s: [Int32], shape: [Int]? = nil, description: String? = nil) {
     append(path, .int32, shape, description, int32s)
   }
-  public mutating func add(_ path: String, uint64s: [UInt64], shape: [Int]? = nil, description: String? = nil)
-  {
+  public mutating func add(_ path: String, uint64s: [UInt64], shape: [Int]? = nil, description: String? = nil) {
     append(path, .uint64, shape, description, uint64s)
   }
-  public mutating func add(_ path: String, uint16s: [UInt16], shape: [Int]? = nil, description: String? = nil)
-  {
+  public mutating func add(_ path: String, uint16s: [UInt16], shape: [Int]? = nil, description: String? = nil) {
     append(path, .uint16, shape, description, uint16s)
   }
   public mutating func add(_ path: String, uint8s: [UInt8], shape: [Int]? = nil, description: String? = nil) {

@@ -112,8 +112,7 @@ struct Overrides {
         item["name"]?.scalar ?? item.scalar ?? (item["path"] == nil ? item.entries?.first?.key : nil) ?? ""
       }
       var found = match(start, names)
-      if found == nil, let index = Scalars.integer(parts[start], as: Int.self), items.indices.contains(index)
-      {
+      if found == nil, let index = Scalars.integer(parts[start], as: Int.self), items.indices.contains(index) {
         found = (index, 1)
       }
       guard let (index, count) = found else {

@@ -107,12 +107,13 @@ public struct Head {
     var blocks: [(range: Range<Int>, map: RowMap)] = []
     func append(_ runs: [(sequence: Int, count: Int)], from first: Int) {
       let count = runs.reduce(0) { $0 + $1.count }
-      blocks.append((
-        first..<first + count,
-        RowMap(
-          segments: Segments(lengths: runs.map(\.count)), sequences: runs.map(\.sequence),
-          places: Array(places[first..<first + count]))
-      ))
+      blocks.append(
+        (
+          first..<first + count,
+          RowMap(
+            segments: Segments(lengths: runs.map(\.count)), sequences: runs.map(\.sequence),
+            places: Array(places[first..<first + count]))
+        ))
     }
     // Blocks of even size; a sequence that does not fit the rest is cut unless `whole`.
     let even = whole ? largest : (places.count + (places.count - 1) / largest) / ((places.count - 1) / largest + 1)

@@ -66,8 +66,7 @@ extension SelfAttention {
   }
 
   /// softmax(scale · q Kᵀ) V of one query a sequence; query heads that share a key head go in one product.
-  private func mix(_ q: Tensor, into mixed: Tensor, cache: KeyValueCache, layer: Int, on backend: any Backend)
-  {
+  private func mix(_ q: Tensor, into mixed: Tensor, cache: KeyValueCache, layer: Int, on backend: any Backend) {
     let (group, width) = (shape.heads / shape.keyHeads, shape.headDimension)
     let seen = cache.length + 1
     let queries = backend.copied(q)

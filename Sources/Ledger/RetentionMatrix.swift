@@ -89,8 +89,7 @@ public struct RetentionMatrix: Sendable, Equatable {
       row = rows.count
       rows.append(Row(after: name, measurements: []))
     }
-    if let old = rows[row].measurements.firstIndex(where: { $0.key.utf8.elementsEqual(measurement.key.utf8) })
-    {
+    if let old = rows[row].measurements.firstIndex(where: { $0.key.utf8.elementsEqual(measurement.key.utf8) }) {
       rows[row].measurements[old] = measurement
     } else {
       rows[row].measurements.append(measurement)

@@ -15,7 +15,8 @@ public enum Llama: Architecture {
     let heads = try reader.integer("num_attention_heads")
     let keyHeads = try reader.integer("num_key_value_heads", default: heads)
     guard heads % keyHeads == 0 else {
-      throw ModelError(.invalid, path, "num_attention_heads \(heads) is not a multiple of num_key_value_heads \(keyHeads)")
+      throw ModelError(
+        .invalid, path, "num_attention_heads \(heads) is not a multiple of num_key_value_heads \(keyHeads)")
     }
     if json["head_dim"]?.int == nil, hidden % heads != 0 {
       throw ModelError(.invalid, path, "hidden_size \(hidden) is not a multiple of num_attention_heads \(heads)")
@@ -57,7 +58,8 @@ public enum Llama: Architecture {
       }
     }
     if let theta = json["rope_parameters"]?["rope_theta"] {
-      return try ConfigurationReader(json: ["rope_theta": theta], path: reader.path).number("rope_theta", default: 10000)
+      return try ConfigurationReader(json: ["rope_theta": theta], path: reader.path).number(
+        "rope_theta", default: 10000)
     }
     return try reader.number("rope_theta", default: 10000)
   }

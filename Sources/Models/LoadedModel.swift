@@ -30,7 +30,8 @@ public struct LoadedModel {
   ///
   /// - Throws: `ModelError`, `ArchiveError` or `TokenizerError`
   public static func load(_ path: String, on backend: any Backend) throws -> LoadedModel {
-    let loaded = try ModelFile.isModelFile(path)
+    let loaded =
+      try ModelFile.isModelFile(path)
       ? ModelFile.load(path, on: backend) : ModelFolder.load(path, on: backend)
     try loaded.check()
     return loaded

@@ -68,7 +68,8 @@ public enum ModelFile {
       let name = "model/parameters/\(parameter.name)"
       guard let entry = archive.entry(name), entry.shape == parameter.shape else {
         throw ModelError(
-          .invalid, archive.path, "\(name): expected shape \(parameter.shape), found "
+          .invalid, archive.path,
+          "\(name): expected shape \(parameter.shape), found "
             + (archive.entry(name).map { "\($0.shape)" } ?? "nothing"))
       }
       try archive.floats(name, into: parameter.value.buffer)

@@ -50,7 +50,9 @@ public enum Catalog: String, Sendable, CaseIterable {
       ProbeCatalog.cards.map { card in
         CatalogEntry(
           name: card.name, title: card.summary,
-          facts: card.metrics.map { ($0.name, $0.summary + ($0.higherIsBetter ? "; higher is better" : "; lower is better")) })
+          facts: card.metrics.map {
+            ($0.name, $0.summary + ($0.higherIsBetter ? "; higher is better" : "; lower is better"))
+          })
       }
     case .tasks: Self.rowForms
     }

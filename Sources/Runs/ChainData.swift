@@ -154,7 +154,11 @@ public struct ChainData {
       let text =
         "probe \(result.probe): \(result.leaks.count) of \(result.documents) documents stand in training rows, such as "
         + places.joined(separator: "; ")
-      if result.leakedShare > plan.maxDocuments, plan.action == .error { broken.append(text) } else { notes.append(text) }
+      if result.leakedShare > plan.maxDocuments, plan.action == .error {
+        broken.append(text)
+      } else {
+        notes.append(text)
+      }
     }
     guard broken.isEmpty else {
       throw RunError(

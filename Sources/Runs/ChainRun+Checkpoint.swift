@@ -100,10 +100,12 @@ extension ChainRun {
         ExitCode.badData, "\(path): schema \(metadata["schema"]?.compact ?? "?") cannot be read by this version")
     }
     guard metadata["random_key"]?.string == String(root.key), metadata["variant"]?.string == variant else {
-      throw RunError(ExitCode.configuration, "\(path): written by another run (seed or variant differ)", hint: "use --fresh")
+      throw RunError(
+        ExitCode.configuration, "\(path): written by another run (seed or variant differ)", hint: "use --fresh")
     }
     if let core = metadata["blas_core"]?.string, core != CPUBackend.blasCore {
-      observer.warning("the checkpoint was made with OpenBLAS core \(core), this machine uses \(CPUBackend.blasCore): bits may differ")
+      observer.warning(
+        "the checkpoint was made with OpenBLAS core \(core), this machine uses \(CPUBackend.blasCore): bits may differ")
     }
     let reader = ArchiveStateReader(archive)
     try store.restore(store.values, from: reader, under: "model/parameters")
@@ -115,7 +117,8 @@ extension ChainRun {
     trainingSeconds = metadata["train_seconds"]?.double ?? 0
     ledger = try LedgerWriter(path: directory.ledger, truncatingTo: metadata["ledger_offset"]?.int ?? 0)
     if ledger.shortfall > 0 {
-      observer.warning("the ledger lacks \(ledger.shortfall) bytes that the checkpoint counted on; the losses of those steps are gone")
+      observer.warning(
+        "the ledger lacks \(ledger.shortfall) bytes that the checkpoint counted on; the losses of those steps are gone")
     }
     let stage = metadata["stage"]?.string ?? stageNames.last ?? ""
     try ledger.append(

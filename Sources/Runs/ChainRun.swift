@@ -138,7 +138,8 @@ public final class ChainRun {
     } else {
       measurements = try assembly.probes.flatMap {
         try $0.measure(
-          assembly.subject.network, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens, on: backend)
+          assembly.subject.network, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens,
+          on: backend)
       }
       if name == "base" { assembly.baseMeasurements = measurements }
       // Scoring's sizes are not training's.
@@ -204,7 +205,8 @@ public final class ChainRun {
         ConsolidationScope(
           network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
           isReal: isReal, tokens: tokens, batchTokens: batchTokens,
-          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) }, sharing: past == 0 ? assembly.sharedBase : nil,
+          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
+          sharing: past == 0 ? assembly.sharedBase : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }
@@ -253,7 +255,8 @@ public final class ChainRun {
         .stageStarted(
           stagePlan.name, steps: schedule.steps,
           more: [
-            .init("tokens", .integer(schedule.inputTokens)), .init("examples", .integer(assembly.data.stages[stage].examples.count)),
+            .init("tokens", .integer(schedule.inputTokens)),
+            .init("examples", .integer(assembly.data.stages[stage].examples.count)),
             .init("trainable_parameters", .integer(store.trainableCount)),
           ]))
     }
@@ -290,7 +293,8 @@ public final class ChainRun {
       tokensSinceLog += stageTokens + replayed
       let now = Machine.seconds
       trainingSeconds += now - stepStart
-      let isLogged = progress.step % max(1, plan.logging.loggingSteps) == 0 || progress.step == schedule.steps || progress.step == 1
+      let isLogged =
+        progress.step % max(1, plan.logging.loggingSteps) == 0 || progress.step == schedule.steps || progress.step == 1
       let speed = Double(tokensSinceLog) / max(1e-9, now - lastLogged)
       if isLogged {
         try ledger.append(
@@ -335,7 +339,8 @@ public final class ChainRun {
 
   static func freezeError(_ stage: String, _ unmatched: [String]) -> RunError {
     RunError(
-      ExitCode.configuration, "stage \(stage): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
+      ExitCode.configuration,
+      "stage \(stage): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
       hint: "retain inspect lists parameter names")
   }
 
@@ -360,7 +365,9 @@ public final class ChainRun {
       progress.checksWithoutImprovement += 1
       let patience = training.earlyStoppingPatience
       progress.stoppedEarly = patience > 0 && progress.checksWithoutImprovement >= patience
-      if progress.stoppedEarly { try note("stage \(stageNames[stage]) stops early: \(patience) validation checks without improvement") }
+      if progress.stoppedEarly {
+        try note("stage \(stageNames[stage]) stops early: \(patience) validation checks without improvement")
+      }
     }
   }
 
@@ -373,7 +380,8 @@ public final class ChainRun {
     try ledger.append(
       .stageEnded(
         name, steps: progress.step, tokens: progress.stageTokens,
-        seconds: seconds, more: [.init("replayed_tokens", .integer(progress.replayedTokens)), .init("facts", .object(facts))]))
+        seconds: seconds,
+        more: [.init("replayed_tokens", .integer(progress.replayedTokens)), .init("facts", .object(facts))]))
     if plan.evaluate.at.contains(.stageEnd) || stage == plan.stages.count - 1 { try measure(after: name) }
     let isLast = stage + 1 == plan.stages.count
     if !isLast || options.consolidatesLastStage { try consolidate(past: stage + 1, name: name) }

@@ -50,9 +50,11 @@ public struct DryRun: Sendable {
   ///
   /// - Cost: a few steps, one batch of a Fisher pass and the first items of every probe
   public init(_ plan: ExperimentPlan, assembly: Assembly) throws {
-    let all = [(plan.mainVariantName, plan)] + plan.compare.compactMap { entry in
-      plan.variant(entry.name).map { (entry.name, $0) }
-    }
+    let all =
+      [(plan.mainVariantName, plan)]
+      + plan.compare.compactMap { entry in
+        plan.variant(entry.name).map { (entry.name, $0) }
+      }
     let calibration = Calibration(assembly)
     let perToken = try calibration.secondsPerToken(plan)
     let measuring = try calibration.secondsOfProbes(plan)
@@ -94,7 +96,9 @@ public struct DryRun: Sendable {
       let kept = min(max(1, variant.checkpoint.saveTotalLimit), innerSaves)
       checkpoints += kept
       bytes += kept * largest
-      for recipe in Set(methods.compactMap { try? assembly.method($0) as? ElasticWeightConsolidation }.map(\.settings.fisher)) {
+      for recipe in Set(
+        methods.compactMap { try? assembly.method($0) as? ElasticWeightConsolidation }.map(\.settings.fisher))
+      {
         let perSequence = try calibration.secondsPerFisherToken(recipe, plan)
         for past in 0...variant.stages.count {
           if past == 0, baseFishers.contains(recipe) { continue }
@@ -102,7 +106,8 @@ public struct DryRun: Sendable {
         }
         baseFishers.append(recipe)
       }
-      let rounds = (variant.evaluate.at.contains(.base) && !baseMeasured ? 1 : 0)
+      let rounds =
+        (variant.evaluate.at.contains(.base) && !baseMeasured ? 1 : 0)
         + (variant.evaluate.at.contains(.stageEnd) ? variant.stages.count : 1)
       baseMeasured = true
       variants.append(
@@ -207,7 +212,8 @@ private struct Calibration {
   }
 
   func secondsPerFisherToken(_ recipe: FisherRecipe, _ plan: ExperimentPlan) throws -> Double {
-    let limit = max(1, plan.training.microBatchSize)
+    let limit =
+      max(1, plan.training.microBatchSize)
       * min(plan.training.sequenceLength, assembly.subject.contextLength)
     var (chosen, tokens): ([Exemplar], Int) = ([], 0)
     for sequence in sequences(past: 0) {

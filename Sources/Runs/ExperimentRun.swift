@@ -28,9 +28,11 @@ public final class ExperimentRun {
     let assembled = fresh ? try Assembly(plan, reuse: !plan.compare.isEmpty) : nil
     if fresh { try clear() }
     try adopt(directory)
-    let variants = [(plan.mainVariantName, plan)] + plan.compare.compactMap { entry in
-      plan.variant(entry.name).map { (entry.name, $0) }
-    }
+    let variants =
+      [(plan.mainVariantName, plan)]
+      + plan.compare.compactMap { entry in
+        plan.variant(entry.name).map { (entry.name, $0) }
+      }
     if try variants.allSatisfy({ try isFinished($0.1) }) {
       observer.message("already complete: \(plan.outputDirectory)")
       try conclude(variants)
@@ -64,12 +66,15 @@ public final class ExperimentRun {
   /// - Throws: `RunError` (71) where the estimate exceeds what this process may take
   private func refuseWithoutMemory(_ assembly: Assembly, _ variants: [(String, ExperimentPlan)]) throws {
     guard let available = Resources.availableMemory else { return }
-    let needed = variants.map { MemoryEstimate($0.1, assembly: assembly, isReused: variants.count > 1).bytes }.max() ?? 0
+    let needed =
+      variants.map { MemoryEstimate($0.1, assembly: assembly, isReused: variants.count > 1).bytes }.max() ?? 0
     let reachable = available + (Resources.residentMemory ?? 0)
     guard needed > reachable else { return }
     throw RunError(
       ExitCode.resources, "the run needs about \(needed >> 20) MiB of memory, \(reachable >> 20) MiB can be had",
-      hint: "lower training.micro_batch_size (and raise gradient_accumulation_steps) or sequence_len; retain run --dry-run lists what takes how much")
+      hint:
+        "lower training.micro_batch_size (and raise gradient_accumulation_steps) or sequence_len; retain run --dry-run lists what takes how much"
+    )
   }
 
   /// Writes plan.yaml, or refuses to continue a run of another plan.
@@ -80,7 +85,8 @@ public final class ExperimentRun {
       guard differences.isEmpty else {
         throw RunError(
           ExitCode.configuration,
-          "\(plan.outputDirectory) holds a run of another plan; these keys differ:\n  " + differences.joined(separator: "\n  "),
+          "\(plan.outputDirectory) holds a run of another plan; these keys differ:\n  "
+            + differences.joined(separator: "\n  "),
           hint: "run with --fresh to start over, or choose another output_dir")
       }
     }
@@ -101,7 +107,9 @@ public final class ExperimentRun {
   }
 
   private func removeStale(in directory: String) {
-    for name in (try? removeStaleTemporaries(in: directory)) ?? [] { observer.warning("removed an unfinished file: \(name)") }
+    for name in (try? removeStaleTemporaries(in: directory)) ?? [] {
+      observer.warning("removed an unfinished file: \(name)")
+    }
   }
 
   /// Whether a variant has reached its end (or diverged, which running again would repeat).
@@ -116,12 +124,16 @@ public final class ExperimentRun {
   /// comparison.json and the reports, from what is on disk.
   private func conclude(_ variants: [(String, ExperimentPlan)]) throws {
     if variants.count > 1 {
-      let results = try variants.map { (name: $0.0, results: try RunResults.read(RunDirectory($0.1.outputDirectory).results)) }
+      let results = try variants.map {
+        (name: $0.0, results: try RunResults.read(RunDirectory($0.1.outputDirectory).results))
+      }
       try AtomicFile.write(Comparison(results).json.pretty, to: RunDirectory(plan.outputDirectory).comparison)
     }
     for (_, variant) in variants.reversed() {
-      try AtomicFile.write(Report.markdown(runDirectory: variant.outputDirectory), to: variant.outputDirectory + "/report.md")
-      try AtomicFile.write(Report.html(runDirectory: variant.outputDirectory), to: variant.outputDirectory + "/report.html")
+      try AtomicFile.write(
+        Report.markdown(runDirectory: variant.outputDirectory), to: variant.outputDirectory + "/report.md")
+      try AtomicFile.write(
+        Report.html(runDirectory: variant.outputDirectory), to: variant.outputDirectory + "/report.html")
     }
   }
 }

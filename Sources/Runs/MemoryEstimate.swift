@@ -47,7 +47,9 @@ public struct MemoryEstimate: Sendable {
     }
     add("base copy", isReused ? 4 * parameters : 0)
 
-    let widest = plan.stages.indices.map { Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength) }.max() ?? 0
+    let widest =
+      plan.stages.indices.map { Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength) }.max()
+      ?? 0
     switch assembly.subject {
     case .language(let model):
       let sizes = model.configuration

@@ -69,7 +69,8 @@ public enum Resources {
     while true {
       var status = statvfs()
       if statvfs(place, &status) == 0 {
-        return Int(clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue)
+        return Int(
+          clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue)
       }
       let parent = (place as NSString).deletingLastPathComponent
       guard parent != place, !parent.isEmpty else { return nil }

@@ -33,7 +33,8 @@ public struct RunDirectory: Sendable {
       try FileManager.default.createDirectory(atPath: checkpoints, withIntermediateDirectories: true)
     } catch {
       let refused: [CocoaError.Code] = [.fileWriteNoPermission, .fileWriteVolumeReadOnly]
-      let code = (error as? CocoaError).map { refused.contains($0.code) } == true ? ExitCode.permission : ExitCode.cannotCreate
+      let code =
+        (error as? CocoaError).map { refused.contains($0.code) } == true ? ExitCode.permission : ExitCode.cannotCreate
       throw RunError(
         code, "\(checkpoints): cannot be created: \(error.localizedDescription)", hint: "choose another output_dir")
     }
@@ -75,7 +76,9 @@ public struct RunDirectory: Sendable {
 
   /// Forgets everything of a run but the folder: `--fresh`.
   public func clear() throws {
-    for name in ["ledger.jsonl", "results.json", "comparison.json", "report.html", "report.md", "plan.yaml", "checkpoints"]
+    for name in [
+      "ledger.jsonl", "results.json", "comparison.json", "report.html", "report.md", "plan.yaml", "checkpoints",
+    ]
     where FileManager.default.fileExists(atPath: path + "/" + name) {
       do { try FileManager.default.removeItem(atPath: path + "/" + name) } catch {
         throw RunError(ExitCode.permission, "\(path)/\(name): cannot be removed: \(error.localizedDescription)")

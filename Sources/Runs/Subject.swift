@@ -85,7 +85,8 @@ public final class ImageClassifier {
     var classesOfStage: [Int] = []
     func read(_ spec: DatasetSpec, stage: Int) throws -> [Example] {
       guard let source = spec.images else {
-        throw RunError(ExitCode.configuration, "a classifier reads datasets of type idx_images, not \(spec.paths.first ?? "text")")
+        throw RunError(
+          ExitCode.configuration, "a classifier reads datasets of type idx_images, not \(spec.paths.first ?? "text")")
       }
       var images = try IdxImages.read(images: source.images, labels: source.labels, classes: source.classes)
       if let seed = source.permuteSeed { images = images.permuted(seed: UInt64(bitPattern: Int64(seed))) }
@@ -157,7 +158,8 @@ public final class ImageClassifier {
     -> ProbeDefinition
   {
     guard let source = probe.images else {
-      throw RunError(ExitCode.configuration, "probe \(probe.name): a classifier is asked about images, give images and labels")
+      throw RunError(
+        ExitCode.configuration, "probe \(probe.name): a classifier is asked about images, give images and labels")
     }
     var definition = Assembly.definition(probe)
     var images = ProbeDefinition.ImageSource(images: source.images, labels: source.labels)
@@ -166,7 +168,8 @@ public final class ImageClassifier {
     images.countsWithinClasses = heads != .class
     if heads == .task {
       guard let home = probe.home.flatMap({ home in plan.stages.firstIndex { $0.name == home } }) else {
-        throw RunError(ExitCode.configuration, "probe \(probe.name): with heads: task a probe needs a home, whose head answers")
+        throw RunError(
+          ExitCode.configuration, "probe \(probe.name): with heads: task a probe needs a home, whose head answers")
       }
       images.head = home
     }

@@ -255,7 +255,8 @@ private struct JSONParser {
       let start = position - 2
       var code = try hexadecimal()
       if (0xD800..<0xDC00).contains(code) {
-        guard position + 1 < bytes.count, bytes[position] == UInt8(ascii: "\\"), bytes[position + 1] == UInt8(ascii: "u")
+        guard position + 1 < bytes.count, bytes[position] == UInt8(ascii: "\\"),
+          bytes[position + 1] == UInt8(ascii: "u")
         else { throw error("a lone surrogate", at: start) }
         position += 2
         let low = try hexadecimal()

@@ -20,7 +20,8 @@ extension CPUBackend {
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalize_gradient(
-        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, gain.base, statistics.base + r * statistics.stride, statistics.stride,
+        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, gain.base,
+        statistics.base + r * statistics.stride, statistics.stride,
         centred ? 1 : 0, dx.base + r * dx.stride, dx.stride, accumulate ? 1 : 0, rows.count, x.columns)
     }
   }
@@ -29,7 +30,8 @@ extension CPUBackend {
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalized_product(
-        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, statistics.base + r * statistics.stride, statistics.stride,
+        dy.base + r * dy.stride, dy.stride, x.base + r * x.stride, x.stride, statistics.base + r * statistics.stride,
+        statistics.stride,
         out.base + r * out.stride, out.stride, rows.count, x.columns)
     }
   }

@@ -26,8 +26,11 @@ extension CPUBackend {
       "vector operation on \(tensors.map { "[\($0.rows), \($0.columns)]" })")
   }
   /// Rows for strided windows, flat chunks where both are contiguous.
-  private func elementwise(_ x: Tensor, _ y: Tensor, _ body: (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>, Int) -> Void) {
-    precondition(x.rows == y.rows && x.columns == y.columns || (x.count == y.count && x.isContiguous && y.isContiguous),
+  private func elementwise(
+    _ x: Tensor, _ y: Tensor, _ body: (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>, Int) -> Void
+  ) {
+    precondition(
+      x.rows == y.rows && x.columns == y.columns || (x.count == y.count && x.isContiguous && y.isContiguous),
       "[\(x.rows), \(x.columns)] against [\(y.rows), \(y.columns)]")
     if x.isContiguous && y.isContiguous {
       overElements(x.count) { body(x.base + $0.lowerBound, y.base + $0.lowerBound, $0.count) }
@@ -81,7 +84,9 @@ extension CPUBackend {
   }
 
   /// The pulls as the kernels see them, each starting at element `first`.
-  private func withPulls<Result>(_ pulls: [QuadraticPull], from first: Int, _ body: (UnsafePointer<ck_pull>?, Int32) -> Result)
+  private func withPulls<Result>(
+    _ pulls: [QuadraticPull], from first: Int, _ body: (UnsafePointer<ck_pull>?, Int32) -> Result
+  )
     -> Result
   {
     let plain = pulls.map { pull in

@@ -1,6 +1,6 @@
+import CKernels
 // The fast backend and its matrix family: OpenBLAS for products, cut into chunks that depend on shapes alone.
 import COpenBLAS
-import CKernels
 import Glibc
 import TensorCore
 

@@ -186,13 +186,15 @@ public protocol Backend: AnyObject {
   /// θ ← (d·θ + ηΣ_proximal λFθ*) / (d + ηΣ_proximal λF)
   func adamW(
     _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
-    step: AdamWStep) -> Double
+    step: AdamWStep
+  ) -> Double
   /// One SGD step with momentum and every pull (metric d = 1); returns the penalty as `adamW` does.
   ///
   /// g ← scale·g + Σ_coupled λF(θ − θ*);  b ← μb + g;  θ ← θ(1 − ηw) − ηb;  then the proximal pulls
   func sgd(
     _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
-    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]) -> Double
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
+  ) -> Double
 }
 
 extension Backend {

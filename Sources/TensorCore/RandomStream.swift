@@ -25,7 +25,8 @@ public struct RandomStream: Sendable, Equatable, RandomNumberGenerator {
   }
   public func forked(_ name: String, _ index: Int) -> RandomStream {
     var stream = forked(name)
-    stream = RandomStream(key: Self.mix(stream.key ^ UInt64(bitPattern: Int64(index)) &* 0xD1B5_4A32_D192_ED03), counter: 0)
+    stream = RandomStream(
+      key: Self.mix(stream.key ^ UInt64(bitPattern: Int64(index)) &* 0xD1B5_4A32_D192_ED03), counter: 0)
     return stream
   }
 

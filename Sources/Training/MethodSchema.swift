@@ -53,5 +53,6 @@ extension OptionSchema {
   /// The two ways in which a quadratic penalty can act.
   public static let form = OptionSchema(
     "form", .word(["coupled", "proximal"], notYet: []), default: .word("proximal"),
-    "proximal: an exact step on the penalty in the optimizer's own metric after the optimizer's step, stable for any strength; coupled: the penalty's gradient is added to the clipped task gradient and goes through the optimizer's moments.")
+    "proximal: an exact step on the penalty in the optimizer's own metric after the optimizer's step, stable for any strength; coupled: the penalty's gradient is added to the clipped task gradient and goes through the optimizer's moments."
+  )
 }

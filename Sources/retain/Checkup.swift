@@ -81,7 +81,8 @@ enum Checkup {
       backend.multiply(a, transposed: false, b, transposed: true, into: c, accumulate: false)
       return c.toArray()
     }
-    let difference = zip(product(CPUBackend(threads: 2)), product(ReferenceBackend())).map { abs($0 - $1) }.max() ?? .nan
+    let difference =
+      zip(product(CPUBackend(threads: 2)), product(ReferenceBackend())).map { abs($0 - $1) }.max() ?? .nan
     return difference < 1e-3
       ? .ok("products", "OpenBLAS agrees with plain loops, largest difference \(Figures.short(Double(difference)))")
       : .broken(
@@ -97,7 +98,8 @@ enum Checkup {
     if let quota { line += ", quota of \(Figures.fixed(quota, 1))" }
     let usable = min(allowed, quota.map { max(1, Int($0)) } ?? allowed)
     if usable < online {
-      return .warning("threads", line, remedy: "set threads: \(usable) in the experiment, more only wait for each other")
+      return .warning(
+        "threads", line, remedy: "set threads: \(usable) in the experiment, more only wait for each other")
     }
     return .ok("threads", line)
   }
@@ -109,7 +111,9 @@ enum Checkup {
         "hdf5", "libhdf5 does not answer", remedy: "install libhdf5 (apt install libhdf5-103-1)",
         code: Runs.ExitCode.unavailable)
     }
-    guard access(place, W_OK) == 0 else { return .ok("hdf5", "version \(version); not tried, the folder is not writable") }
+    guard access(place, W_OK) == 0 else {
+      return .ok("hdf5", "version \(version); not tried, the folder is not writable")
+    }
     let path = place + "/.retain-doctor-\(getpid()).h5"
     defer { unlink(path) }
     var archive = ArchiveWriter()
@@ -147,7 +151,8 @@ enum Checkup {
       return .broken(name, line, remedy: "free some space", code: Runs.ExitCode.resources)
     }
     return free < 1 << 30
-      ? .warning(name, line, remedy: "checkpoints of larger models will not fit; retain run --dry-run says what a run takes")
+      ? .warning(
+        name, line, remedy: "checkpoints of larger models will not fit; retain run --dry-run says what a run takes")
       : .ok(name, line)
   }
 
@@ -179,7 +184,8 @@ enum Checkup {
     case "never":
       return .warning(
         "huge pages", "transparent huge pages are off",
-        remedy: "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled makes large tensors a little faster")
+        remedy:
+          "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled makes large tensors a little faster")
     case .some(let mode): return .ok("huge pages", "transparent huge pages: \(mode)")
     }
   }

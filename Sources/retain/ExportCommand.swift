@@ -104,8 +104,7 @@ struct ExportCommand: ParsableCommand {
     }
     var special: [JSON.Member] = []
     if let bytes = tokenizer.configuration, let settings = try? JSON.parse(bytes) {
-      for key in ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"]
-      {
+      for key in ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"] {
         if let value = settings[key], !value.isNull { special.append(.init(key, value)) }
       }
     } else {

@@ -45,7 +45,9 @@ enum Failure {
 
   /// The first bad rows with their lines, then how many there are of each kind.
   private static func rows(_ error: DataError) -> String {
-    var lines = [error.line.map { "\(error.file):\($0): error: \(error.reason)" } ?? "\(error.file): error: \(error.reason)"]
+    var lines = [
+      error.line.map { "\(error.file):\($0): error: \(error.reason)" } ?? "\(error.file): error: \(error.reason)"
+    ]
     lines += error.offenders.dropFirst().map { "\($0.file):\($0.line): error: \($0.reason)" }
     if error.counts.reduce(0, { $0 + $1.rows }) > 1 {
       lines += error.counts.map { "   \(Figures.count($0.rows)) rows: \($0.reason)" }

@@ -86,9 +86,9 @@ struct RunSession {
     }
     var paths = [("report", "report.html"), ("results", "results.json")]
     if let final = results.final { paths.append(("model", final.checkpoint)) }
-    for (name, file) in paths { 
+    for (name, file) in paths {
       Terminal.out(Terminal.plain(name + String(repeating: " ", count: 9 - name.count) + "\(folder)/\(file)"))
-     }
+    }
   }
 
   var comparison: Comparison? {

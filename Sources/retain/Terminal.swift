@@ -49,7 +49,9 @@ enum Terminal {
     let bytes = Array(text.utf8)
     var done = 0
     while done < bytes.count {
-      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress?.advanced(by: done), bytes.count - done) }
+      let count = bytes.withUnsafeBytes {
+        Glibc.write(descriptor, $0.baseAddress?.advanced(by: done), bytes.count - done)
+      }
       if count < 0 {
         if errno == EINTR { continue }
         if errno != EPIPE, descriptor == STDOUT_FILENO { failure.store(errno, ordering: .relaxed) }

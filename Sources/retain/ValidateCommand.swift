@@ -39,7 +39,8 @@ struct ValidateCommand: ParsableCommand {
       Failure.say(all: check.errors)
       throw ArgumentParser.ExitCode(check.exitCode)
     }
-    let warnings = assembly.data.notes + assembly.probes.flatMap { probe in probe.notes.map { "probe \(probe.name): \($0)" } }
+    let warnings =
+      assembly.data.notes + assembly.probes.flatMap { probe in probe.notes.map { "probe \(probe.name): \($0)" } }
     if json {
       Terminal.out(Self.json(assembly, warnings: warnings + source.warnings.map(\.description)))
     } else {

@@ -18,7 +18,10 @@ struct VectorWorld {
     store.values.assign(values)
   }
   var values: [Float] { store.values.toArray() }
-  func ewc(_ strength: Double, variant: ElasticWeightConsolidation.Variant = .online, decay: Double = 1, form: QuadraticPull.Form = .proximal)
+  func ewc(
+    _ strength: Double, variant: ElasticWeightConsolidation.Variant = .online, decay: Double = 1,
+    form: QuadraticPull.Form = .proximal
+  )
     throws -> ElasticWeightConsolidation
   {
     let method = ElasticWeightConsolidation(
@@ -59,7 +62,8 @@ struct VectorWorld {
 final class Idle: Network {
   let parameters: ParameterStore
   init(_ store: ParameterStore) { parameters = store }
-  func forward(_ batch: Batch, recording: Bool, on backend: any Backend) -> (hidden: Tensor, pullback: NetworkPullback?) {
+  func forward(_ batch: Batch, recording: Bool, on backend: any Backend) -> (hidden: Tensor, pullback: NetworkPullback?)
+  {
     (backend.zeros(batch.count, 1), nil)
   }
   func head(_ index: Int) -> Head { Head(Linear(parameters.parameters[0])) }
@@ -86,7 +90,9 @@ final class Idle: Network {
   }
 
   /// Task 1 left F and θ*; the joint quadratic has its minimum at (a·b + λFθ*) / (a + λF).
-  @Test(arguments: [true, false], [QuadraticPull.Form.coupled, .proximal]) func restsAtTheJointMinimum(adam: Bool, form: QuadraticPull.Form) throws {
+  @Test(arguments: [true, false], [QuadraticPull.Form.coupled, .proximal]) func restsAtTheJointMinimum(
+    adam: Bool, form: QuadraticPull.Form
+  ) throws {
     let world = VectorWorld(t1)
     let ewc = try world.ewc(3, form: form)
     world.absorb(f1, at: t1, into: ewc)
@@ -99,7 +105,9 @@ final class Idle: Network {
 
   /// Three data sets, each a diagonal least squares: with exact curvatures, learning them one after another equals
   /// learning them at once.
-  @Test(arguments: [ElasticWeightConsolidation.Variant.separate, .online]) func sequentialEqualsJoint(variant: ElasticWeightConsolidation.Variant) throws {
+  @Test(arguments: [ElasticWeightConsolidation.Variant.separate, .online]) func sequentialEqualsJoint(
+    variant: ElasticWeightConsolidation.Variant
+  ) throws {
     let world = VectorWorld([0, 0, 0, 0])
     let ewc = try world.ewc(1, variant: variant)
     let tasks: [(a: [Float], b: [Float])] = [(a, b), ([0.5, 1, 2, 1], t1), ([1, 1, 1, 2], t2)]
@@ -124,12 +132,16 @@ final class Idle: Network {
     world.absorb(f1, at: t1, into: ewc)
     world.absorb(f2, at: t2, into: ewc)
     let separate = [
-      QuadraticPull(strength: 2, curvature: world.backend.tensor(f1, 1, 4), anchor: world.backend.tensor(t1, 1, 4), form: .coupled),
-      QuadraticPull(strength: 2, curvature: world.backend.tensor(f2, 1, 4), anchor: world.backend.tensor(t2, 1, 4), form: .coupled),
+      QuadraticPull(
+        strength: 2, curvature: world.backend.tensor(f1, 1, 4), anchor: world.backend.tensor(t1, 1, 4), form: .coupled),
+      QuadraticPull(
+        strength: 2, curvature: world.backend.tensor(f2, 1, 4), anchor: world.backend.tensor(t2, 1, 4), form: .coupled),
     ]
     let start: [Float] = [3, 2, 1, -2]
     world.store.values.assign(start)
-    let merged = ewc.pulls.map { QuadraticPull(strength: $0.strength, curvature: $0.curvature, anchor: $0.anchor, form: .coupled) }
+    let merged = ewc.pulls.map {
+      QuadraticPull(strength: $0.strength, curvature: $0.curvature, anchor: $0.anchor, form: .coupled)
+    }
     _ = world.descend(a, b, pulls: merged, steps: 1, adam: false, rate: 0.1)
     let one = world.values
     world.store.values.assign(start)
@@ -149,7 +161,9 @@ final class Idle: Network {
     #expect(ewc.pulls[0].anchor.toArray() == t2)
   }
 
-  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func zeroStrengthChangesNoBit(form: QuadraticPull.Form) throws {
+  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func zeroStrengthChangesNoBit(form: QuadraticPull.Form)
+    throws
+  {
     let world = VectorWorld(t1)
     let ewc = try world.ewc(0, form: form)
     world.absorb(f1, at: t2, into: ewc)
@@ -189,7 +203,9 @@ final class Idle: Network {
     try ewc.stageWillBegin(
       StageScope(network: Idle(world.store), stage: 1, name: "s", tokens: 100, random: RandomStream(seed: 0)))
     let pull = ewc.pulls[0]
-    for (i, value) in (pull.curvature?.toArray() ?? []).enumerated() { #expect(abs(pull.strength * value - 40 * f1[i]) < 1e-4) }
+    for (i, value) in (pull.curvature?.toArray() ?? []).enumerated() {
+      #expect(abs(pull.strength * value - 40 * f1[i]) < 1e-4)
+    }
   }
 
   @Test func savedStateReproducesTheNextStep() throws {

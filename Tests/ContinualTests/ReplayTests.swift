@@ -26,7 +26,9 @@ import Training
     }
     let wanted = Double(trials * capacity) / Double(n)
     // Each count is binomial with variance wanted·(1 − capacity/n).
-    let chi = counts.reduce(0) { $0 + (Double($1) - wanted) * (Double($1) - wanted) } / (wanted * (1 - Double(capacity) / Double(n)))
+    let chi =
+      counts.reduce(0) { $0 + (Double($1) - wanted) * (Double($1) - wanted) }
+      / (wanted * (1 - Double(capacity) / Double(n)))
     // 39 degrees of freedom: 99.9 % below 72.
     #expect(chi < 72, "χ² = \(chi)")
   }
@@ -115,7 +117,9 @@ import Training
     let state = MemoryState()
     try replay(0.3, world).write(to: state)
     state.integers("lengths", [1, 2], description: nil)
-    #expect(throws: StateError.self) { try ExperienceReplay(ratio: 0.3, budgetTokens: 500, selection: .reservoir).restore(from: state) }
+    #expect(throws: StateError.self) {
+      try ExperienceReplay(ratio: 0.3, budgetTokens: 500, selection: .reservoir).restore(from: state)
+    }
   }
 
   @Test func nothingOfThePastMeansNoReplay() throws {

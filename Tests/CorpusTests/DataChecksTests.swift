@@ -23,8 +23,10 @@ import Testing
     let probe = textRows([wordText(32), wordText(32, from: 1000), "The short one!"], file: "probe.jsonl")
     // 20 runs a document; training holds 15 and 13 words in a row: 3 and 1 of 20 runs.
     let training = textRows(
-      [wordText(5, from: 7000), wordText(17, from: 3) + " end",
-        wordText(13, from: 1010), "the SHORT one", "the short one more"])
+      [
+        wordText(5, from: 7000), wordText(17, from: 3) + " end",
+        wordText(13, from: 1010), "the SHORT one", "the short one more",
+      ])
     var finder = OverlapFinder(probes: [("p", probe), ("none", [])])
     finder.scan(training)
     let result = finder.result()
@@ -36,7 +38,8 @@ import Testing
   }
 
   @Test func caseAndPunctuationDoNotHideALeak() {
-    let text = "It's the \u{201C}ÉCOLE\u{201D} — a well-known case, no. 12 of many that we, the others, have seen before."
+    let text =
+      "It's the \u{201C}ÉCOLE\u{201D} — a well-known case, no. 12 of many that we, the others, have seen before."
     let copy = "its the école a wellknown case no 12 of many that we the others have seen before"
     var finder = OverlapFinder(probes: [("p", textRows([text]))])
     finder.scan(textRows([copy]))

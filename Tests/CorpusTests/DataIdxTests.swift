@@ -11,7 +11,8 @@ import Testing
   func read(_ images: [UInt8], _ labels: [UInt8], classes: [Int]? = nil) throws -> IdxImages {
     try withTemporaryDirectory { directory in
       try IdxImages.read(
-        images: writeFile(images, to: "i", in: directory), labels: writeFile(labels, to: "l", in: directory), classes: classes)
+        images: writeFile(images, to: "i", in: directory), labels: writeFile(labels, to: "l", in: directory),
+        classes: classes)
     }
   }
 

@@ -12,8 +12,9 @@ import Testing
     #expect(read.map(\.sample) == [.text("one\n two"), .text("three")])
     #expect(read.map(\.line) == [2, 6])
     #expect(try readRows(text, name: "a.txt", documents: .line).map(\.line) == [2, 3, 6])
-    #expect(try readRows(text, name: "a.txt", documents: .file).map(\.sample)
-      == [.text("one\n two \n\t\n\u{3000}\nthree")])
+    #expect(
+      try readRows(text, name: "a.txt", documents: .file).map(\.sample)
+        == [.text("one\n two \n\t\n\u{3000}\nthree")])
   }
 
   @Test func shapesAreDetectedInTheDocumentedOrder() throws {
@@ -50,7 +51,8 @@ import Testing
       (
         #"{"QUESTION":"Q?","CONTEXTS":["c","d"],"final_decision":"no"}"#,
         .multipleChoice(
-          question: "Abstract: c\nd\nQuestion: Q?\nAnswer:", isContext: true, choices: ["yes", "no", "maybe"], answer: 1)
+          question: "Abstract: c\nd\nQuestion: Q?\nAnswer:", isContext: true, choices: ["yes", "no", "maybe"], answer: 1
+        )
       ),
     ]
     for (line, sample) in cases { #expect(try readRows(line).map(\.sample) == [sample], "\(line)") }
@@ -104,8 +106,9 @@ import Testing
       #expect(error.kind == .bad && error.line == 2 && error.reason.contains(words), "\(error)")
       #expect(error.description.contains("data.jsonl:2: "))
     }
-    #expect(try readRows("\u{FEFF}{\"text\":\"a\\u0000b\"}\r\n\r\n{\"text\":\"c\"}").map(\.sample)
-      == [.text("a\0b"), .text("c")])
+    #expect(
+      try readRows("\u{FEFF}{\"text\":\"a\\u0000b\"}\r\n\r\n{\"text\":\"c\"}").map(\.sample)
+        == [.text("a\0b"), .text("c")])
   }
 
   @Test func badChoicesAreLocated() throws {

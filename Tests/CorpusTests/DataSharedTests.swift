@@ -28,9 +28,10 @@ struct DataSharedTests {
     for path in files(below: "probes") where !path.hasSuffix("paradigms.jsonl") {
       let rows = try DataReader.read(paths: [path])
       counts[name(path)] = rows.count
-      #expect(rows.allSatisfy { row in
-        path.contains("/lambada/") || row.sample.candidates.indices.contains(row.sample.answer ?? -1)
-      }, "\(path)")
+      #expect(
+        rows.allSatisfy { row in
+          path.contains("/lambada/") || row.sample.candidates.indices.contains(row.sample.answer ?? -1)
+        }, "\(path)")
     }
     let expected = [
       "blimp/blimp.jsonl.gz": 52_000, "hellaswag/val.jsonl": 4000, "piqa/val.jsonl": 1838,

@@ -21,7 +21,8 @@ import Testing
   }
   /// Sequences with a repeated token and, in places, no target.
   private let sequences: [(tokens: [Int32], targets: [Int32])] = [
-    ([1, 2, 3, 2, 5], [2, 3, 2, 5, -1]), ([4, 4, 0], [4, 0, 7]), ([9], [3]), ([6, 7, 8, 1, 1, 2, 10], [-1, -1, 1, 1, 2, 10, 4]),
+    ([1, 2, 3, 2, 5], [2, 3, 2, 5, -1]), ([4, 4, 0], [4, 0, 7]), ([9], [3]),
+    ([6, 7, 8, 1, 1, 2, 10], [-1, -1, 1, 1, 2, 10, 4]),
   ]
   private func batch(_ indices: [Int]) -> Batch {
     Batch(
@@ -31,7 +32,9 @@ import Testing
   private func recipe(_ labels: FisherRecipe.Labels, _ unit: FisherRecipe.Unit = .sequence) -> FisherRecipe {
     FisherRecipe(labels: labels, unit: unit, examples: 1000)
   }
-  private func estimate(_ network: any Network, _ batches: [Batch], _ recipe: FisherRecipe, seed: UInt64 = 1) throws -> FisherEstimate {
+  private func estimate(_ network: any Network, _ batches: [Batch], _ recipe: FisherRecipe, seed: UInt64 = 1) throws
+    -> FisherEstimate
+  {
     try DiagonalFisher.estimate(network, over: batches, recipe: recipe, random: RandomStream(seed: seed), on: backend)
   }
 
@@ -121,7 +124,8 @@ import Testing
   /// Softmax regression: F of weight (c, i) is the mean of x_i² p_c (1 − p_c).
   @Test func softmaxRegressionHasAClosedForm() throws {
     let (n, inputs, classes) = (7, 5, 4)
-    let model = MLP(MLPConfiguration(inputs: inputs, hiddenSizes: [], classes: [classes]), random: RandomStream(seed: 2), on: backend)
+    let model = MLP(
+      MLPConfiguration(inputs: inputs, hiddenSizes: [], classes: [classes]), random: RandomStream(seed: 2), on: backend)
     var random = RandomStream(seed: 9)
     let x = (0..<n * inputs).map { _ in Float(random.normal()) }
     let batch = Batch(features: backend.tensor(x, n, inputs), labels: (0..<Int32(n)).map { $0 % Int32(classes) })
@@ -135,10 +139,11 @@ import Testing
     let found = weight.view(of: exact.values).toArray()
     for c in 0..<classes {
       for i in 0..<inputs {
-        let wanted = (0..<n).reduce(0.0) {
-          let pc = probabilities[$1 * classes + c]
-          return $0 + Double(x[$1 * inputs + i]) * Double(x[$1 * inputs + i]) * pc * (1 - pc)
-        } / Double(n)
+        let wanted =
+          (0..<n).reduce(0.0) {
+            let pc = probabilities[$1 * classes + c]
+            return $0 + Double(x[$1 * inputs + i]) * Double(x[$1 * inputs + i]) * pc * (1 - pc)
+          } / Double(n)
         #expect(abs(Double(found[c * inputs + i]) - wanted) < 1e-5 * wanted + 1e-8)
       }
     }
@@ -163,10 +168,14 @@ import Testing
 
   @Test func expectedIsRefusedWithItsCost() throws {
     let model = try llama(on: backend)
-    let long = Batch(tokens: [Int32](repeating: 1, count: 16 * 100), targets: [Int32](repeating: 2, count: 1600), lengths: [Int](repeating: 16, count: 100))
+    let long = Batch(
+      tokens: [Int32](repeating: 1, count: 16 * 100), targets: [Int32](repeating: 2, count: 1600),
+      lengths: [Int](repeating: 16, count: 100))
     _ = try estimate(model, [Batch(tokens: [1], targets: [2], lengths: [1])], recipe(.expected))
     #expect(long.segments.longest * 11 < DiagonalFisher.expectedPassLimit)
-    let wide = MLP(MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [DiagonalFisher.expectedPassLimit + 1]), random: RandomStream(seed: 1), on: backend)
+    let wide = MLP(
+      MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [DiagonalFisher.expectedPassLimit + 1]),
+      random: RandomStream(seed: 1), on: backend)
     #expect(throws: FisherError.self) {
       try estimate(wide, [Batch(features: backend.tensor([1, 2], 1, 2), labels: [0])], recipe(.expected))
     }
@@ -176,7 +185,9 @@ import Testing
   @Test func positionUnitMatchesItsDefinition() throws {
     let model = try llama(on: backend)
     let batch = batch([0, 3])
-    let found = try estimate(model, [batch], recipe(.observed, .position)).values.toArray().map { Double($0) * Double(batch.scored) }
+    let found = try estimate(model, [batch], recipe(.observed, .position)).values.toArray().map {
+      Double($0) * Double(batch.scored)
+    }
     // One place at a time: the same backward pass, every product with the rows of the other places cleared.
     let recorder = Recorder()
     _ = model.backward(batch, seed: CrossEntropySeed(scale: 1), sink: recorder, on: backend)
@@ -202,7 +213,8 @@ import Testing
     func linear(_ weight: Parameter, layout: WeightLayout, input: Tensor, outputGradient: Tensor, rows: RowMap) {
       for r in 0..<input.rows {
         let (x, dy) = (row(input, r), row(outputGradient, r))
-        let outer = layout == .outputByInput ? dy.flatMap { d in x.map { d * $0 } } : x.flatMap { v in dy.map { v * $0 } }
+        let outer =
+          layout == .outputByInput ? dy.flatMap { d in x.map { d * $0 } } : x.flatMap { v in dy.map { v * $0 } }
         contributions.append((rows.places?[r] ?? Int32(r), weight.range, outer))
       }
     }

@@ -79,7 +79,8 @@ func relativeError(_ found: [Float], _ wanted: [Double]) -> Double {
     }
   }
 
-  @Test(arguments: FixtureModel.names, backends) func squaredGradientsOfSequences(name: String, on kind: String) throws {
+  @Test(arguments: FixtureModel.names, backends) func squaredGradientsOfSequences(name: String, on kind: String) throws
+  {
     let backend = backend(kind)
     let fixture = try FixtureModel(name, on: backend)
     let store = fixture.model.transformer.parameters

@@ -43,7 +43,9 @@ import Testing
   }
 
   @Test func everyArchitectureIsInTheCatalog() throws {
-    let declared = try sources("Models").filter { $0.text.contains(": Architecture {") && !$0.text.contains("protocol Architecture") }
+    let declared = try sources("Models").filter {
+      $0.text.contains(": Architecture {") && !$0.text.contains("protocol Architecture")
+    }
     var known: [String] = []
     for architecture in ModelCatalog.architectures { known.append(architecture.card.name) }
     #expect(declared.compactMap { cardName($0.text, after: "ArchitectureCard(") }.sorted() == known.sorted())
@@ -62,7 +64,8 @@ import Testing
     for file in files {
       let plan = try ExperimentFile.read(
         root.path + "/" + file, checkingFiles: false,
-        environment: ["RETAIN_DATA": "/nowhere"], workingDirectory: root.path).plan
+        environment: ["RETAIN_DATA": "/nowhere"], workingDirectory: root.path
+      ).plan
       #expect(!plan.stages.isEmpty && !plan.probes.isEmpty, "\(file)")
     }
   }
@@ -70,7 +73,8 @@ import Testing
   /// The tree in the README names what is there, and nothing else.
   @Test func theReadmeShowsTheTree() throws {
     let readme = try String(contentsOf: Self.checkout.appendingPathComponent("README.md"), encoding: .utf8)
-    let folders = try FileManager.default.contentsOfDirectory(atPath: Self.checkout.appendingPathComponent("Sources").path)
+    let folders = try FileManager.default.contentsOfDirectory(
+      atPath: Self.checkout.appendingPathComponent("Sources").path)
     for folder in folders.sorted() { #expect(readme.contains("\(folder)/"), "Sources/\(folder) is not in the README") }
   }
 }

@@ -13,19 +13,24 @@ import Testing
 @Suite struct ChainTests {
   @Test func variantsShareStepsAndAreCompared() throws {
     try withTemporaryDirectory { folder in
-      let experiment = try TinyExperiment(in: folder, compare: "{ naive: [], l2sp: [ { l2sp: { lambda: 0.5 } } ], frozen: [ { ewc: { lambda: 0 } } ] }")
+      let experiment = try TinyExperiment(
+        in: folder, compare: "{ naive: [], l2sp: [ { l2sp: { lambda: 0.5 } } ], frozen: [ { ewc: { lambda: 0 } } ] }")
       #expect(try experiment.run() == ExitCode.done)
       let comparison = try Comparison.read(experiment.output + "/comparison.json")
       #expect(comparison.variants.map(\.name) == ["ewc-replay", "naive", "l2sp", "frozen"])
       let naive = try #require(comparison.variant("naive"))
       #expect(naive.plasticityShare == 1 && naive.forgettingAvoided == 0)
       // λ = 0 is naive, bit for bit.
-      let hashes = try ["naive", "frozen"].map { try RunResults.read("\(experiment.output)/\($0)/results.json").final?.parametersSHA256 }
+      let hashes = try ["naive", "frozen"].map {
+        try RunResults.read("\(experiment.output)/\($0)/results.json").final?.parametersSHA256
+      }
       #expect(hashes[0] != nil && hashes[0] == hashes[1])
       #expect(try experiment.steps(experiment.output + "/naive").count == experiment.steps().count)
       // Stage tokens, data order and learning rates agree; replayed tokens come on top.
       let main = try LedgerReader.events(experiment.output + "/ledger.jsonl").filter { $0["event"]?.string == "step" }
-      let plain = try LedgerReader.events(experiment.output + "/naive/ledger.jsonl").filter { $0["event"]?.string == "step" }
+      let plain = try LedgerReader.events(experiment.output + "/naive/ledger.jsonl").filter {
+        $0["event"]?.string == "step"
+      }
       for (a, b) in zip(main, plain) {
         #expect(a["tokens"] == b["tokens"] && a["learning_rate"] == b["learning_rate"])
         #expect(b["replay_tokens"]?.int == 0)
@@ -33,7 +38,9 @@ import Testing
       let stage = main.reduce(0) { $0 + ($1["tokens"]?.int ?? 0) }
       let replayed = main.reduce(0) { $0 + ($1["replay_tokens"]?.int ?? 0) }
       #expect(abs(Double(replayed) - 0.25 * Double(stage)) < 64)
-      for name in ["report.md", "report.html"] { #expect(FileManager.default.fileExists(atPath: experiment.output + "/" + name)) }
+      for name in ["report.md", "report.html"] {
+        #expect(FileManager.default.fileExists(atPath: experiment.output + "/" + name))
+      }
     }
   }
 
@@ -61,9 +68,13 @@ import Testing
       var losses: [[Double]] = []
       for (index, shape) in [("6", "1"), ("1", "6"), ("2", "3")].enumerated() {
         let experiment = try TinyExperiment(in: "\(folder)/\(index)", methods: "[]")
-        try experiment.run(["training.micro_batch_size=\(shape.0)", "training.gradient_accumulation_steps=\(shape.1)", "training.learning_rate=1e-3"])
+        try experiment.run([
+          "training.micro_batch_size=\(shape.0)", "training.gradient_accumulation_steps=\(shape.1)",
+          "training.learning_rate=1e-3",
+        ])
         losses.append(
-          try LedgerReader.events(experiment.output + "/ledger.jsonl").filter { $0["event"]?.string == "step" }.compactMap { $0["loss"]?.double })
+          try LedgerReader.events(experiment.output + "/ledger.jsonl").filter { $0["event"]?.string == "step" }
+            .compactMap { $0["loss"]?.double })
       }
       for other in losses.dropFirst() {
         #expect(other.count == losses[0].count)
@@ -87,12 +98,15 @@ import Testing
       try experiment.run(["training.freeze=[\"model.layers.0.*\", \"model.embed_tokens.weight\"]"])
       let backend = CPUBackend(threads: 1)
       let before = try LoadedModel.load(experiment.output + "/checkpoints/base.h5", on: backend).transformer.parameters
-      let after = try LoadedModel.load(experiment.output + "/checkpoints/legal-end.h5", on: backend).transformer.parameters
+      let after = try LoadedModel.load(experiment.output + "/checkpoints/legal-end.h5", on: backend).transformer
+        .parameters
       for (a, b) in zip(before.parameters, after.parameters) {
         let isFrozen = a.name.hasPrefix("model.layers.0.") || a.name == "model.embed_tokens.weight"
         #expect((a.value.toArray() == b.value.toArray()) == isFrozen, "\(a.name)")
       }
-      #expect { try experiment.run(["training.freeze=[\"no.such.*\"]"], fresh: true) } throws: { ExitCode.of($0) == ExitCode.configuration }
+      #expect { try experiment.run(["training.freeze=[\"no.such.*\"]"], fresh: true) } throws: {
+        ExitCode.of($0) == ExitCode.configuration
+      }
     }
   }
 

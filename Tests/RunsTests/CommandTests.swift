@@ -57,7 +57,9 @@ struct CommandTests {
     }
   }
 
-  @Test(arguments: [["frobnicate"], ["run"], ["list", "nothing"], ["explain", "no_such_key"], ["validate", "x", "--what"]])
+  @Test(arguments: [
+    ["frobnicate"], ["run"], ["list", "nothing"], ["explain", "no_such_key"], ["validate", "x", "--what"],
+  ])
   func usageErrorsAre64(_ arguments: [String]) throws {
     let outcome =
       arguments.count == 1
@@ -109,7 +111,9 @@ struct CommandTests {
       #expect(!outcome.error.contains("\u{1B}"))
       let coloured = try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": ""])
       #expect(coloured.error.contains("\u{1B}["))
-      #expect(!(try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": "1"]).error.contains("\u{1B}")))
+      #expect(
+        !(try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": "1"]).error
+          .contains("\u{1B}")))
       #expect(try Program.run("run", folder + "/none.yaml").code == 66)
       #expect(try Program.run("report", folder).code == 66)
       #expect(try Program.run("compare", folder).code == 64)
@@ -133,9 +137,12 @@ struct CommandTests {
   func aRunFromForecastToReport() throws {
     let model = try #require(SharedData.path("models/stories260k"))
     try withTemporaryDirectory { folder in
-      let rows = (0..<24).map { "{\"text\": \"The nurse number \($0) gave a small dose to the old man in bed \($0 * 7).\"}\n" }
+      let rows = (0..<24).map {
+        "{\"text\": \"The nurse number \($0) gave a small dose to the old man in bed \($0 * 7).\"}\n"
+      }
       try rows.joined().write(toFile: folder + "/train.jsonl", atomically: true, encoding: .utf8)
-      try "A cat sat on a mat.\n\nThe sun was warm.\n".write(toFile: folder + "/probe.txt", atomically: true, encoding: .utf8)
+      try "A cat sat on a mat.\n\nThe sun was warm.\n".write(
+        toFile: folder + "/probe.txt", atomically: true, encoding: .utf8)
       let file = folder + "/exp.yaml"
       try """
       schema: 1

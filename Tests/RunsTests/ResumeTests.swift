@@ -41,7 +41,9 @@ import Testing
       let reference = (try whole.results(), try whole.steps())
       // Remove the newest checkpoints one after another, as if the process had died before each was written.
       let directory = whole.output + "/checkpoints"
-      let order = ["legal-end", "legal-000012", "legal-000008", "medical-end", "medical-000012", "medical-000008", "base"]
+      let order = [
+        "legal-end", "legal-000012", "legal-000008", "medical-end", "medical-000012", "medical-000008", "base",
+      ]
       for name in order.dropLast() {
         try FileManager.default.removeItem(atPath: "\(directory)/\(name).h5")
         try? FileManager.default.removeItem(atPath: whole.output + "/results.json")
@@ -50,7 +52,9 @@ import Testing
         #expect(recorder.messages.contains { $0.hasPrefix("resuming from ") }, "\(name)")
         #expect(try whole.results() == reference.0)
         #expect(try whole.steps() == reference.1)
-        for later in order.prefix(while: { $0 != name }) { try? FileManager.default.removeItem(atPath: "\(directory)/\(later).h5") }
+        for later in order.prefix(while: { $0 != name }) {
+          try? FileManager.default.removeItem(atPath: "\(directory)/\(later).h5")
+        }
       }
     }
   }

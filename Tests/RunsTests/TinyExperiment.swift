@@ -28,7 +28,8 @@ struct TinyExperiment {
       for part in ["train", "test"] {
         var random = RandomStream(seed: 1).forked(name + part)
         let documents = (0..<(part == "train" ? 60 : 12)).map { _ in
-          (0..<(6 + random.integer(below: 30))).map { _ in words[random.integer(below: words.count)] }.joined(separator: " ") + "."
+          (0..<(6 + random.integer(below: 30))).map { _ in words[random.integer(below: words.count)] }.joined(
+            separator: " ") + "."
         }
         let rows = documents.map { JSON.object([.init("text", .string($0))]).compact }.joined(separator: "\n")
         try (rows + "\n").write(toFile: "\(folder)/data/\(name)-\(part).jsonl", atomically: true, encoding: .utf8)
@@ -64,7 +65,8 @@ struct TinyExperiment {
   var file: String { folder + "/experiment.yaml" }
   var output: String { folder + "/run" }
 
-  static let guarded = "[ { ewc: { lambda: 5, variant: separate, fisher: { examples: 24 } } }, { replay: { ratio: 0.2, budget_tokens: 300 } } ]"
+  static let guarded =
+    "[ { ewc: { lambda: 5, variant: separate, fisher: { examples: 24 } } }, { replay: { ratio: 0.2, budget_tokens: 300 } } ]"
   private static let vocabularies = [
     ("general", ["the", "house", "was", "old", "and", "wind", "came", "over", "hill", "at", "night"]),
     ("medical", ["patient", "fever", "dose", "renal", "acute", "therapy", "onset", "chronic"]),
@@ -73,12 +75,15 @@ struct TinyExperiment {
 
   func plan(_ overrides: [String] = []) throws -> ExperimentPlan { try ExperimentPlan.load(file, overrides: overrides) }
   @discardableResult
-  func run(_ overrides: [String] = [], observer: any RunObserver = SilentObserver(), fresh: Bool = false) throws -> Int32 {
+  func run(_ overrides: [String] = [], observer: any RunObserver = SilentObserver(), fresh: Bool = false) throws
+    -> Int32
+  {
     try ExperimentRun(plan(overrides), observer: observer).execute(fresh: fresh)
   }
   /// results.json without what may differ between machines and moments.
   func results(_ directory: String? = nil) throws -> JSON {
-    let json = try JSON.parse(Array(try #require(FileManager.default.contents(atPath: (directory ?? output) + "/results.json"))))
+    let json = try JSON.parse(
+      Array(try #require(FileManager.default.contents(atPath: (directory ?? output) + "/results.json"))))
     return .object((json.members ?? []).filter { $0.key != "cost" && $0.key != "environment" })
   }
   /// Every logged step with its loss, penalty and counts, in order.

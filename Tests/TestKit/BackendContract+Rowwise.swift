@@ -101,8 +101,7 @@ extension BackendContract {
       }
     },
     ContractCase("rotate") { bench in
-      for (rows, heads, dimension) in [(1, 1, 2), (5, 3, 4), (9, 2, 6), (3, 1, 10), (70, 4, 16), (33, 3, 64)]
-      {
+      for (rows, heads, dimension) in [(1, 1, 2), (5, 3, 4), (9, 2, 6), (3, 1, 10), (70, 4, 16), (33, 3, 64)] {
         for (strided, inverse) in [(false, false), (true, false), (false, true), (true, true)] {
           bench.context = "[\(rows), \(heads)·\(dimension)], strided \(strided), inverse \(inverse)"
           let angles = (0..<12 * dimension / 2).map { _ in 7 * bench.random.uniform() }
