@@ -36,8 +36,8 @@ import Runs
     var command: any ParsableCommand
     do { command = try parseAsRoot() } catch { exit(withError: error) }
     do { try command.run() } catch {
-      // Help, version and plain codes are the parser's own; everything else is ours to say.
-      if error is ArgumentParser.ExitCode || error is CleanExit || error is ValidationError { exit(withError: error) }
+      // Help, version, plain codes and usage are the parser's own (some of its types are internal to it).
+      if String(reflecting: type(of: error)).hasPrefix("ArgumentParser.") { exit(withError: error) }
       Failure.say(error)
       Glibc.exit(Runs.ExitCode.of(error))
     }
