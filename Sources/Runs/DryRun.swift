@@ -50,9 +50,11 @@ public struct DryRun: Sendable {
   ///
   /// - Cost: a few steps, one batch of a Fisher pass and the first items of every probe
   public init(_ plan: ExperimentPlan, assembly: Assembly) throws {
-    let all = [(plan.mainVariantName, plan)] + plan.compare.compactMap { entry in
-      plan.variant(entry.name).map { (entry.name, $0) }
-    }
+    let all =
+      [(plan.mainVariantName, plan)]
+      + plan.compare.compactMap { entry in
+        plan.variant(entry.name).map { (entry.name, $0) }
+      }
     let calibration = Calibration(assembly)
     let perToken = try calibration.secondsPerToken(plan)
     let measuring = try calibration.secondsOfProbes(plan)
@@ -76,13 +78,15 @@ public struct DryRun: Sendable {
       var innerSaves = 0
       for (index, stage) in variant.stages.enumerated() {
         let schedule = StageSchedule(
-          assembly.data.stages[index], stage.training, contextLength: assembly.model.configuration.contextLength,
+          assembly.data.stages[index], stage.training,
+          contextLength: assembly.model.configuration.contextLength,
           random: root.forked("data", index))
         let hasPast = index > 0 || !assembly.data.base.examples.isEmpty
         let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.replayPerToken(stage: index)) : 0
         stages.append(
           Stage(
-            name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens, replayedTokens: replayed,
+            name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens,
+            replayedTokens: replayed,
             seconds: Double(schedule.inputTokens + replayed) * perToken))
         checkpoints += 1
         bytes += small
@@ -94,7 +98,9 @@ public struct DryRun: Sendable {
       let kept = min(max(1, variant.checkpoint.saveTotalLimit), innerSaves)
       checkpoints += kept
       bytes += kept * largest
-      for recipe in Set(methods.compactMap { try? assembly.method($0) as? ElasticWeightConsolidation }.map(\.settings.fisher)) {
+      for recipe in Set(
+        methods.compactMap { try? assembly.method($0) as? ElasticWeightConsolidation }.map(\.settings.fisher))
+      {
         let perSequence = try calibration.secondsPerFisherToken(recipe, plan)
         for past in 0...variant.stages.count {
           if past == 0, baseFishers.contains(recipe) { continue }
@@ -102,13 +108,16 @@ public struct DryRun: Sendable {
         }
         baseFishers.append(recipe)
       }
-      let rounds = (variant.evaluate.at.contains(.base) && !baseMeasured ? 1 : 0)
+      let rounds =
+        (variant.evaluate.at.contains(.base) && !baseMeasured ? 1 : 0)
         + (variant.evaluate.at.contains(.stageEnd) ? variant.stages.count : 1)
       baseMeasured = true
       variants.append(
         Variant(
-          name: name, stages: stages, consolidationSeconds: seconds, measuringSeconds: Double(rounds) * measuring,
-          memory: MemoryEstimate(variant, assembly: assembly, isReused: all.count > 1), checkpoints: checkpoints,
+          name: name, stages: stages, consolidationSeconds: seconds,
+          measuringSeconds: Double(rounds) * measuring,
+          memory: MemoryEstimate(variant, assembly: assembly, isReused: all.count > 1),
+          checkpoints: checkpoints,
           checkpointBytes: bytes))
     }
     self.variants = variants
@@ -131,7 +140,8 @@ public struct DryRun: Sendable {
               variant.stages.map { stage in
                 [
                   "name": .string(stage.name), "steps": .integer(stage.steps),
-                  "stage_tokens": .integer(stage.stageTokens), "replayed_tokens": .integer(stage.replayedTokens),
+                  "stage_tokens": .integer(stage.stageTokens),
+                  "replayed_tokens": .integer(stage.replayedTokens),
                   "seconds": .number(stage.seconds),
                 ]
               }),
@@ -139,7 +149,8 @@ public struct DryRun: Sendable {
             "measuring_seconds": .number(variant.measuringSeconds), "seconds": .number(variant.seconds),
             "memory_bytes": .integer(variant.memory.bytes),
             "memory": .object(variant.memory.parts.map { .init($0.name, .integer($0.bytes)) }),
-            "checkpoints": .integer(variant.checkpoints), "checkpoint_bytes": .integer(variant.checkpointBytes),
+            "checkpoints": .integer(variant.checkpoints),
+            "checkpoint_bytes": .integer(variant.checkpointBytes),
           ]
         }),
     ]
@@ -206,7 +217,8 @@ private struct Calibration {
   }
 
   func secondsPerFisherToken(_ recipe: FisherRecipe, _ plan: ExperimentPlan) throws -> Double {
-    let limit = max(1, plan.training.microBatchSize)
+    let limit =
+      max(1, plan.training.microBatchSize)
       * min(plan.training.sequenceLength, assembly.model.configuration.contextLength)
     var (chosen, tokens): ([Exemplar], Int) = ([], 0)
     for sequence in sequences(past: 0) {

@@ -22,11 +22,13 @@ enum Checkup {
     let variants = [plan] + plan.compare.compactMap { plan.variant($0.name) }
     let needed = variants.map { MemoryEstimate($0, assembly: assembly, isReused: isReused).bytes }.max() ?? 0
     let available = (Resources.availableMemory ?? .max / 2) + (Resources.residentMemory ?? 0)
-    let text = "\(plan.name) needs about \(Figures.bytes(needed)) of memory, \(Figures.bytes(available)) can be had"
+    let text =
+      "\(plan.name) needs about \(Figures.bytes(needed)) of memory, \(Figures.bytes(available)) can be had"
     let memory: Finding =
       needed > available
       ? .broken(
-        "fits", text, remedy: "lower training.micro_batch_size or training.sequence_len", code: Runs.ExitCode.resources)
+        "fits", text, remedy: "lower training.micro_batch_size or training.sequence_len",
+        code: Runs.ExitCode.resources)
       : .ok("fits", text)
     return [memory, disk(plan.outputDirectory, name: "output")]
   }
@@ -46,8 +48,11 @@ enum Checkup {
     let wanted = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"]
     let found = wanted.filter(flags.contains)
     let model = field("model name") ?? "processor"
-    let line = "\(model): \(found.isEmpty ? "no vector extensions known to retain" : found.joined(separator: ", "))"
-    if flags.contains("avx2") && flags.contains("fma") || flags.contains("asimd") { return .ok("processor", line) }
+    let line =
+      "\(model): \(found.isEmpty ? "no vector extensions known to retain" : found.joined(separator: ", "))"
+    if flags.contains("avx2") && flags.contains("fma") || flags.contains("asimd") {
+      return .ok("processor", line)
+    }
     return .warning("processor", line, remedy: "training works but is slow; use a machine with AVX2 and FMA")
   }
 
@@ -62,7 +67,8 @@ enum Checkup {
     let old = ["prescott", "generic", "core2", "penryn", "dunnington", "nehalem", "atom", "armv8"]
     if old.contains(core.lowercased()) {
       return .warning(
-        "blas", line, remedy: "these kernels are for old processors; a newer OpenBLAS may know this one better")
+        "blas", line,
+        remedy: "these kernels are for old processors; a newer OpenBLAS may know this one better")
     }
     return .ok("blas", line)
   }
@@ -81,9 +87,12 @@ enum Checkup {
       backend.multiply(a, transposed: false, b, transposed: true, into: c, accumulate: false)
       return c.toArray()
     }
-    let difference = zip(product(CPUBackend(threads: 2)), product(ReferenceBackend())).map { abs($0 - $1) }.max() ?? .nan
+    let difference =
+      zip(product(CPUBackend(threads: 2)), product(ReferenceBackend())).map { abs($0 - $1) }.max() ?? .nan
     return difference < 1e-3
-      ? .ok("products", "OpenBLAS agrees with plain loops, largest difference \(Figures.short(Double(difference)))")
+      ? .ok(
+        "products",
+        "OpenBLAS agrees with plain loops, largest difference \(Figures.short(Double(difference)))")
       : .broken(
         "products", "OpenBLAS differs from plain loops by \(difference)",
         remedy: "install another OpenBLAS (libopenblas0-pthread)", code: Runs.ExitCode.unavailable)
@@ -97,7 +106,8 @@ enum Checkup {
     if let quota { line += ", quota of \(Figures.fixed(quota, 1))" }
     let usable = min(allowed, quota.map { max(1, Int($0)) } ?? allowed)
     if usable < online {
-      return .warning("threads", line, remedy: "set threads: \(usable) in the experiment, more only wait for each other")
+      return .warning(
+        "threads", line, remedy: "set threads: \(usable) in the experiment, more only wait for each other")
     }
     return .ok("threads", line)
   }
@@ -109,7 +119,9 @@ enum Checkup {
         "hdf5", "libhdf5 does not answer", remedy: "install libhdf5 (apt install libhdf5-103-1)",
         code: Runs.ExitCode.unavailable)
     }
-    guard access(place, W_OK) == 0 else { return .ok("hdf5", "version \(version); not tried, the folder is not writable") }
+    guard access(place, W_OK) == 0 else {
+      return .ok("hdf5", "version \(version); not tried, the folder is not writable")
+    }
     let path = place + "/.retain-doctor-\(getpid()).h5"
     defer { unlink(path) }
     var archive = ArchiveWriter()
@@ -125,7 +137,8 @@ enum Checkup {
       }
       return .ok("hdf5", "version \(version); wrote a file and read it back")
     } catch {
-      return .broken("hdf5", "version \(version): \(error.reason)", remedy: error.hint, code: Runs.ExitCode.unavailable)
+      return .broken(
+        "hdf5", "version \(version): \(error.reason)", remedy: error.hint, code: Runs.ExitCode.unavailable)
     }
   }
 
@@ -137,7 +150,8 @@ enum Checkup {
     if available < 128 << 20 {
       return .broken("memory", line, remedy: "free memory or raise the limit", code: Runs.ExitCode.resources)
     }
-    return available < 1 << 30 ? .warning("memory", line, remedy: "enough for small models only") : .ok("memory", line)
+    return available < 1 << 30
+      ? .warning("memory", line, remedy: "enough for small models only") : .ok("memory", line)
   }
 
   private static func disk(_ place: String, name: String = "disk") -> Finding {
@@ -147,7 +161,9 @@ enum Checkup {
       return .broken(name, line, remedy: "free some space", code: Runs.ExitCode.resources)
     }
     return free < 1 << 30
-      ? .warning(name, line, remedy: "checkpoints of larger models will not fit; retain run --dry-run says what a run takes")
+      ? .warning(
+        name, line,
+        remedy: "checkpoints of larger models will not fit; retain run --dry-run says what a run takes")
       : .ok(name, line)
   }
 
@@ -179,7 +195,9 @@ enum Checkup {
     case "never":
       return .warning(
         "huge pages", "transparent huge pages are off",
-        remedy: "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled makes large tensors a little faster")
+        remedy:
+          "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled makes large tensors a little faster"
+      )
     case .some(let mode): return .ok("huge pages", "transparent huge pages: \(mode)")
     }
   }

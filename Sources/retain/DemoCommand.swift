@@ -8,14 +8,16 @@ import StrictJSON
 
 struct DemoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "demo", abstract: "The whole story on embedded data: two stages, several guards, one report.",
+    commandName: "demo",
+    abstract: "The whole story on embedded data: two stages, several guards, one report.",
     discussion: """
       Examples:
         retain demo
         retain demo --out /tmp/demo
 
-      Finds Checkpoints/base-en.h5 and Experiments/demo through RETAIN_HOME, then PREFIX/share/retain, then upward from
-      the executable. Run again after an interruption, it continues.
+      Finds Checkpoints/base-en.h5 and Experiments/demo through RETAIN_HOME, then
+      PREFIX/share/retain, then upward from the executable.
+      Run again after an interruption, it continues.
       """)
 
   @Option(help: ArgumentHelp("Where results go.", valueName: "dir"), completion: .directory)
@@ -50,7 +52,8 @@ enum DemoHome {
       let missing = [experiment, model].filter { !FileManager.default.fileExists(atPath: home + "/" + $0) }
       guard missing.isEmpty else {
         throw RunError(
-          Runs.ExitCode.missingInput, "RETAIN_HOME is \(home), but there is no \(missing.joined(separator: " and no "))",
+          Runs.ExitCode.missingInput,
+          "RETAIN_HOME is \(home), but there is no \(missing.joined(separator: " and no "))",
           hint: "point it to a checkout of retain or to PREFIX/share/retain, or unset it")
       }
       return home
@@ -69,7 +72,9 @@ enum DemoHome {
 
   /// PREFIX/share/retain, then every folder above the executable.
   private static var places: [String] {
-    let executable = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+    let executable =
+      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
+      ?? CommandLine.arguments[0]
     var folder = (executable as NSString).deletingLastPathComponent
     var places = [(folder as NSString).deletingLastPathComponent + "/share/retain"]
     while folder != "/", !folder.isEmpty {
@@ -97,14 +102,20 @@ enum Story {
   static func after(_ plan: ExperimentPlan, _ comparison: Comparison) -> String {
     var lines = ["", Style.bold.paint("What it shows")]
     let unit = comparison.variants.first?.summary.metric == "bits_per_byte" ? " bits per byte" : ""
-    if let naive = comparison.variant("naive")?.summary, let forgot = naive.forgetting, let learned = naive.plasticity {
+    if let naive = comparison.variant("naive")?.summary, let forgot = naive.forgetting,
+      let learned = naive.plasticity
+    {
       lines.append(
-        "  naive: learned \(Figures.fixed(learned, 3))\(unit) of the new domains and lost \(Figures.fixed(forgot, 3)) of what it knew.")
+        "  naive: learned \(Figures.fixed(learned, 3))\(unit) of the new domains and lost \(Figures.fixed(forgot, 3)) of what it knew."
+      )
     }
     for variant in comparison.variants {
-      guard let share = variant.plasticityShare, let avoided = variant.forgettingAvoided, variant.name != "naive" else { continue }
+      guard let share = variant.plasticityShare, let avoided = variant.forgettingAvoided,
+        variant.name != "naive"
+      else { continue }
       lines.append(
-        "  \(variant.name): \(Figures.fixed(100 * avoided, 0))% of that loss avoided, with \(Figures.fixed(100 * share, 0))% of the learning.")
+        "  \(variant.name): \(Figures.fixed(100 * avoided, 0))% of that loss avoided, with \(Figures.fixed(100 * share, 0))% of the learning."
+      )
     }
     lines += [
       "", Style.bold.paint("What it does not show"),

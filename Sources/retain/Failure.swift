@@ -15,7 +15,8 @@ enum Failure {
   /// Prints all errors and how many there are.
   static func say(all errors: [any Error]) {
     for error in errors { say(error) }
-    Terminal.error(errors.count == 1 ? "1 error. Nothing was trained." : "\(errors.count) errors. Nothing was trained.")
+    Terminal.error(
+      errors.count == 1 ? "1 error. Nothing was trained." : "\(errors.count) errors. Nothing was trained.")
   }
 
   /// `place: error: what`, more lines where there is more, and `hint:` last.
@@ -32,7 +33,8 @@ enum Failure {
     case let error as DataError: rows(error)
     default:
       Runs.ExitCode.of(error) == Runs.ExitCode.bug
-        ? located(nil, "internal failure: \(error)", "this is a bug; please report it with the command that led here")
+        ? located(
+          nil, "internal failure: \(error)", "this is a bug; please report it with the command that led here")
         : located(nil, "\(error)", nil)
     }
   }
@@ -45,7 +47,10 @@ enum Failure {
 
   /// The first bad rows with their lines, then how many there are of each kind.
   private static func rows(_ error: DataError) -> String {
-    var lines = [error.line.map { "\(error.file):\($0): error: \(error.reason)" } ?? "\(error.file): error: \(error.reason)"]
+    var lines = [
+      error.line.map { "\(error.file):\($0): error: \(error.reason)" }
+        ?? "\(error.file): error: \(error.reason)"
+    ]
     lines += error.offenders.dropFirst().map { "\($0.file):\($0.line): error: \($0.reason)" }
     if error.counts.reduce(0, { $0 + $1.rows }) > 1 {
       lines += error.counts.map { "   \(Figures.count($0.rows)) rows: \($0.reason)" }
@@ -60,7 +65,8 @@ enum Failure {
     guard Style.isWanted(on: STDERR_FILENO) else { return text }
     return text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       guard let range = line.firstRange(of: "error:") else { return String(line) }
-      return line[..<range.lowerBound] + Style.red.paint("error:", on: STDERR_FILENO) + line[range.upperBound...]
+      return line[..<range.lowerBound] + Style.red.paint("error:", on: STDERR_FILENO)
+        + line[range.upperBound...]
     }.joined(separator: "\n")
   }
 }

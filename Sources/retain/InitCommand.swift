@@ -26,7 +26,9 @@ struct InitCommand: ParsableCommand {
     let text = file == "-" ? ExperimentFile.template() : ExperimentFile.template(name: stem)
     if file == "-" { return Terminal.raw(text) }
     guard force || !FileManager.default.fileExists(atPath: file) else {
-      throw RunError(Runs.ExitCode.cannotCreate, "\(file): there is a file already", hint: "choose another name, or --force")
+      throw RunError(
+        Runs.ExitCode.cannotCreate, "\(file): there is a file already",
+        hint: "choose another name, or --force")
     }
     try AtomicFile.write(text, to: file)
     Terminal.out(Terminal.plain("wrote \(file); edit it, then: retain validate \(file)"))

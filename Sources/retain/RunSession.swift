@@ -68,7 +68,8 @@ struct RunSession {
     }
     let processors = CPUBackend.availableProcessors
     if let threads = plan.threads, threads > processors {
-      warnings.append("threads: \(threads), but there are \(processors) processors; results are the same, only slower")
+      warnings.append(
+        "threads: \(threads), but there are \(processors) processors; results are the same, only slower")
     }
     return warnings
   }
@@ -86,15 +87,16 @@ struct RunSession {
     }
     var paths = [("report", "report.html"), ("results", "results.json")]
     if let final = results.final { paths.append(("model", final.checkpoint)) }
-    for (name, file) in paths { 
+    for (name, file) in paths {
       Terminal.out(Terminal.plain(name + String(repeating: " ", count: 9 - name.count) + "\(folder)/\(file)"))
-     }
+    }
   }
 
   var comparison: Comparison? {
     get throws {
       let path = plan.outputDirectory + "/comparison.json"
-      return plan.compare.isEmpty || !FileManager.default.fileExists(atPath: path) ? nil : try Comparison.read(path)
+      return plan.compare.isEmpty || !FileManager.default.fileExists(atPath: path)
+        ? nil : try Comparison.read(path)
     }
   }
 }

@@ -1,4 +1,5 @@
-// Text out of the program: colours where they are wanted, no control characters from files, no crash on a closed pipe.
+// Text out of the program: colours where they are wanted, no control characters from files.
+// A closed pipe is no crash.
 import Foundation
 import Glibc
 import StrictJSON
@@ -49,7 +50,9 @@ enum Terminal {
     let bytes = Array(text.utf8)
     var done = 0
     while done < bytes.count {
-      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress?.advanced(by: done), bytes.count - done) }
+      let count = bytes.withUnsafeBytes {
+        Glibc.write(descriptor, $0.baseAddress?.advanced(by: done), bytes.count - done)
+      }
       if count < 0 {
         if errno == EINTR { continue }
         if errno != EPIPE, descriptor == STDOUT_FILENO { failure.store(errno, ordering: .relaxed) }

@@ -39,7 +39,9 @@ enum Program {
       process.standardInput = FileHandle.nullDevice
       try process.run()
       process.waitUntilExit()
-      func text(_ name: String) throws -> String { try String(contentsOfFile: folder + "/" + name, encoding: .utf8) }
+      func text(_ name: String) throws -> String {
+        try String(contentsOfFile: folder + "/" + name, encoding: .utf8)
+      }
       return Outcome(code: process.terminationStatus, out: try text("out"), error: try text("error"))
     }
   }
@@ -57,12 +59,15 @@ struct CommandTests {
     }
   }
 
-  @Test(arguments: [["frobnicate"], ["run"], ["list", "nothing"], ["explain", "no_such_key"], ["validate", "x", "--what"]])
+  @Test(arguments: [
+    ["frobnicate"], ["run"], ["list", "nothing"], ["explain", "no_such_key"], ["validate", "x", "--what"],
+  ])
   func usageErrorsAre64(_ arguments: [String]) throws {
     let outcome =
       arguments.count == 1
       ? try Program.run(arguments[0])
-      : arguments.count == 2 ? try Program.run(arguments[0], arguments[1]) : try Program.run("validate", "x", "--what")
+      : arguments.count == 2
+        ? try Program.run(arguments[0], arguments[1]) : try Program.run("validate", "x", "--what")
     #expect(outcome.code == 64)
     #expect(outcome.out.isEmpty && !outcome.error.isEmpty)
   }
@@ -102,14 +107,18 @@ struct CommandTests {
   @Test func mistakesInTheExperimentAre78() throws {
     try withTemporaryDirectory { folder in
       let file = folder + "/bad.yaml"
-      try "schema: 1\nnmae: x\ntraining: { leraning_rate: 1 }\n".write(toFile: file, atomically: true, encoding: .utf8)
+      try "schema: 1\nnmae: x\ntraining: { leraning_rate: 1 }\n".write(
+        toFile: file, atomically: true, encoding: .utf8)
       let outcome = try Program.run("run", file)
       #expect(outcome.code == 78)
       #expect(outcome.error.contains("bad.yaml:3:13: error:") && outcome.error.contains("did you mean"))
       #expect(!outcome.error.contains("\u{1B}"))
-      let coloured = try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": ""])
+      let coloured = try Program.run(
+        "explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": ""])
       #expect(coloured.error.contains("\u{1B}["))
-      #expect(!(try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": "1"]).error.contains("\u{1B}")))
+      #expect(
+        !(try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": "1"])
+          .error.contains("\u{1B}")))
       #expect(try Program.run("run", folder + "/none.yaml").code == 66)
       #expect(try Program.run("report", folder).code == 66)
       #expect(try Program.run("compare", folder).code == 64)
@@ -133,9 +142,12 @@ struct CommandTests {
   func aRunFromForecastToReport() throws {
     let model = try #require(SharedData.path("models/stories260k"))
     try withTemporaryDirectory { folder in
-      let rows = (0..<24).map { "{\"text\": \"The nurse number \($0) gave a small dose to the old man in bed \($0 * 7).\"}\n" }
+      let rows = (0..<24).map {
+        "{\"text\": \"The nurse number \($0) gave a small dose to the old man in bed \($0 * 7).\"}\n"
+      }
       try rows.joined().write(toFile: folder + "/train.jsonl", atomically: true, encoding: .utf8)
-      try "A cat sat on a mat.\n\nThe sun was warm.\n".write(toFile: folder + "/probe.txt", atomically: true, encoding: .utf8)
+      try "A cat sat on a mat.\n\nThe sun was warm.\n".write(
+        toFile: folder + "/probe.txt", atomically: true, encoding: .utf8)
       let file = folder + "/exp.yaml"
       try """
       schema: 1
