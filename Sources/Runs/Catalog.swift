@@ -64,14 +64,16 @@ public enum Catalog: String, Sendable, CaseIterable {
     task("blimp", "two sentences, one acceptable", "sentence_good, sentence_bad", "minimal_pairs"),
     task(
       "question", "a question with choices, as in ARC, OpenBookQA, MMLU, CaseHOLD",
-      "question | goal, choices | options | endings | sol1 + sol2, label | answer | answer_idx", "multiple_choice"),
+      "question | goal, choices | options | endings | sol1 + sol2, label | answer | answer_idx",
+      "multiple_choice"),
     task("hellaswag", "a context with endings", "ctx | context, endings, label", "multiple_choice"),
     task("winogrande", "a sentence with a gap", "sentence, option1, option2, answer", "multiple_choice"),
     task("pubmedqa", "an abstract, a question, yes, no or maybe", "pubmedqa's own fields", "multiple_choice"),
     task("classification", "a text and the name of its class", "text, label", "text"),
     task("text", "documents", "text; or a .txt file with empty lines between documents", "text"),
   ]
-  private static func task(_ name: String, _ title: String, _ fields: String, _ probe: String) -> CatalogEntry {
+  private static func task(_ name: String, _ title: String, _ fields: String, _ probe: String) -> CatalogEntry
+  {
     CatalogEntry(name: name, title: title, facts: [("fields", fields), ("probe", probe)])
   }
 }

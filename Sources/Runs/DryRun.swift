@@ -84,7 +84,8 @@ public struct DryRun: Sendable {
         let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.replayPerToken(stage: index)) : 0
         stages.append(
           Stage(
-            name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens, replayedTokens: replayed,
+            name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens,
+            replayedTokens: replayed,
             seconds: Double(schedule.inputTokens + replayed) * perToken))
         checkpoints += 1
         bytes += small
@@ -112,8 +113,10 @@ public struct DryRun: Sendable {
       baseMeasured = true
       variants.append(
         Variant(
-          name: name, stages: stages, consolidationSeconds: seconds, measuringSeconds: Double(rounds) * measuring,
-          memory: MemoryEstimate(variant, assembly: assembly, isReused: all.count > 1), checkpoints: checkpoints,
+          name: name, stages: stages, consolidationSeconds: seconds,
+          measuringSeconds: Double(rounds) * measuring,
+          memory: MemoryEstimate(variant, assembly: assembly, isReused: all.count > 1),
+          checkpoints: checkpoints,
           checkpointBytes: bytes))
     }
     self.variants = variants
@@ -136,7 +139,8 @@ public struct DryRun: Sendable {
               variant.stages.map { stage in
                 [
                   "name": .string(stage.name), "steps": .integer(stage.steps),
-                  "stage_tokens": .integer(stage.stageTokens), "replayed_tokens": .integer(stage.replayedTokens),
+                  "stage_tokens": .integer(stage.stageTokens),
+                  "replayed_tokens": .integer(stage.replayedTokens),
                   "seconds": .number(stage.seconds),
                 ]
               }),
@@ -144,7 +148,8 @@ public struct DryRun: Sendable {
             "measuring_seconds": .number(variant.measuringSeconds), "seconds": .number(variant.seconds),
             "memory_bytes": .integer(variant.memory.bytes),
             "memory": .object(variant.memory.parts.map { .init($0.name, .integer($0.bytes)) }),
-            "checkpoints": .integer(variant.checkpoints), "checkpoint_bytes": .integer(variant.checkpointBytes),
+            "checkpoints": .integer(variant.checkpoints),
+            "checkpoint_bytes": .integer(variant.checkpointBytes),
           ]
         }),
     ]

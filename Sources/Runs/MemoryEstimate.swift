@@ -1,4 +1,5 @@
-// How much memory a chain needs, from shapes alone: refused in the first second rather than killed in the tenth hour.
+// How much memory a chain needs, from shapes alone.
+// A run is refused in the first second rather than killed in the tenth hour.
 import Continual
 import Experiment
 import Layers
@@ -11,8 +12,8 @@ import Training
 /// A = query width, K = key width, H heads, L layers, V tokens of the vocabulary:
 ///
 /// - parameters 4P; gradient 4P; moments 8P (AdamW), 0 (SGD)
-/// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that variants
-///   share); L2-SP 4P; replay 8 a buffered token
+/// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that
+///   variants share); L2-SP 4P; replay 8 a buffered token
 /// - base copy 4P where variants start over from the base
 /// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
 /// - work of one layer 4N(6C + 2A + 2K + 3F), N here at least the 4096 tokens of scoring

@@ -5,7 +5,8 @@ import Glibc
 
 /// Limits and reserves of the machine, read when asked.
 public enum Resources {
-  /// Bytes that can still be taken: the least of what is available, what the cgroup leaves and the address space.
+  /// Bytes that can still be taken: the least of what is available, what the cgroup leaves and the address
+  /// space.
   public static var availableMemory: Int? {
     [memoryInfo("MemAvailable"), cgroupMemoryLeft, addressSpaceLeft].compactMap { $0 }.min()
   }
@@ -30,7 +31,9 @@ public enum Resources {
     for (limit, usage) in [
       ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ] {
-      if let limit = number("/sys/fs/cgroup/" + limit), limit < 1 << 60, let used = number("/sys/fs/cgroup/" + usage) {
+      if let limit = number("/sys/fs/cgroup/" + limit), limit < 1 << 60,
+        let used = number("/sys/fs/cgroup/" + usage)
+      {
         return max(0, limit - used)
       }
     }
@@ -38,7 +41,9 @@ public enum Resources {
   }
   private static var addressSpaceLeft: Int? {
     var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < 1 << 60 else { return nil }
+    guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur < 1 << 60 else {
+      return nil
+    }
     let used = text("/proc/self/statm").flatMap { $0.split(separator: " ").first }.flatMap { Int($0) } ?? 0
     return max(0, Int(limit.rlim_cur) - used * Int(sysconf(Int32(_SC_PAGESIZE))))
   }
@@ -56,7 +61,8 @@ public enum Resources {
   }
   /// Processors that the scheduler may put this process on.
   public static var allowedProcessors: Int {
-    for line in text("/proc/self/status")?.split(separator: "\n") ?? [] where line.hasPrefix("Cpus_allowed:") {
+    for line in text("/proc/self/status")?.split(separator: "\n") ?? [] where line.hasPrefix("Cpus_allowed:")
+    {
       let mask = line.dropFirst("Cpus_allowed:".count)
       return max(1, mask.reduce(0) { $0 + ($1.hexDigitValue?.nonzeroBitCount ?? 0) })
     }

@@ -22,11 +22,13 @@ enum Checkup {
     let variants = [plan] + plan.compare.compactMap { plan.variant($0.name) }
     let needed = variants.map { MemoryEstimate($0, assembly: assembly, isReused: isReused).bytes }.max() ?? 0
     let available = (Resources.availableMemory ?? .max / 2) + (Resources.residentMemory ?? 0)
-    let text = "\(plan.name) needs about \(Figures.bytes(needed)) of memory, \(Figures.bytes(available)) can be had"
+    let text =
+      "\(plan.name) needs about \(Figures.bytes(needed)) of memory, \(Figures.bytes(available)) can be had"
     let memory: Finding =
       needed > available
       ? .broken(
-        "fits", text, remedy: "lower training.micro_batch_size or training.sequence_len", code: Runs.ExitCode.resources)
+        "fits", text, remedy: "lower training.micro_batch_size or training.sequence_len",
+        code: Runs.ExitCode.resources)
       : .ok("fits", text)
     return [memory, disk(plan.outputDirectory, name: "output")]
   }
@@ -46,8 +48,11 @@ enum Checkup {
     let wanted = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"]
     let found = wanted.filter(flags.contains)
     let model = field("model name") ?? "processor"
-    let line = "\(model): \(found.isEmpty ? "no vector extensions known to retain" : found.joined(separator: ", "))"
-    if flags.contains("avx2") && flags.contains("fma") || flags.contains("asimd") { return .ok("processor", line) }
+    let line =
+      "\(model): \(found.isEmpty ? "no vector extensions known to retain" : found.joined(separator: ", "))"
+    if flags.contains("avx2") && flags.contains("fma") || flags.contains("asimd") {
+      return .ok("processor", line)
+    }
     return .warning("processor", line, remedy: "training works but is slow; use a machine with AVX2 and FMA")
   }
 
@@ -62,7 +67,8 @@ enum Checkup {
     let old = ["prescott", "generic", "core2", "penryn", "dunnington", "nehalem", "atom", "armv8"]
     if old.contains(core.lowercased()) {
       return .warning(
-        "blas", line, remedy: "these kernels are for old processors; a newer OpenBLAS may know this one better")
+        "blas", line,
+        remedy: "these kernels are for old processors; a newer OpenBLAS may know this one better")
     }
     return .ok("blas", line)
   }
@@ -84,7 +90,9 @@ enum Checkup {
     let difference =
       zip(product(CPUBackend(threads: 2)), product(ReferenceBackend())).map { abs($0 - $1) }.max() ?? .nan
     return difference < 1e-3
-      ? .ok("products", "OpenBLAS agrees with plain loops, largest difference \(Figures.short(Double(difference)))")
+      ? .ok(
+        "products",
+        "OpenBLAS agrees with plain loops, largest difference \(Figures.short(Double(difference)))")
       : .broken(
         "products", "OpenBLAS differs from plain loops by \(difference)",
         remedy: "install another OpenBLAS (libopenblas0-pthread)", code: Runs.ExitCode.unavailable)
@@ -129,7 +137,8 @@ enum Checkup {
       }
       return .ok("hdf5", "version \(version); wrote a file and read it back")
     } catch {
-      return .broken("hdf5", "version \(version): \(error.reason)", remedy: error.hint, code: Runs.ExitCode.unavailable)
+      return .broken(
+        "hdf5", "version \(version): \(error.reason)", remedy: error.hint, code: Runs.ExitCode.unavailable)
     }
   }
 
@@ -141,7 +150,8 @@ enum Checkup {
     if available < 128 << 20 {
       return .broken("memory", line, remedy: "free memory or raise the limit", code: Runs.ExitCode.resources)
     }
-    return available < 1 << 30 ? .warning("memory", line, remedy: "enough for small models only") : .ok("memory", line)
+    return available < 1 << 30
+      ? .warning("memory", line, remedy: "enough for small models only") : .ok("memory", line)
   }
 
   private static func disk(_ place: String, name: String = "disk") -> Finding {

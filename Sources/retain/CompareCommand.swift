@@ -13,9 +13,10 @@ struct CompareCommand: ParsableCommand {
       Examples:
         retain compare runs/clinic-court runs/clinic-court/naive
         retain compare runs/a runs/b runs/c --json
-        retain compare runs/clinic-court         the variants of one experiment
+        retain compare runs/clinic-court        the variants of one experiment
 
-      Every later run is tested against the first; intervals draw the same documents for both.
+      Every later run is tested against the first; intervals draw the same
+      documents for both.
       """)
 
   @Argument(help: "Directories of runs.", completion: .directory)

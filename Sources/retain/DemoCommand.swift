@@ -8,14 +8,16 @@ import StrictJSON
 
 struct DemoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "demo", abstract: "The whole story on embedded data: two stages, several guards, one report.",
+    commandName: "demo",
+    abstract: "The whole story on embedded data: two stages, several guards, one report.",
     discussion: """
       Examples:
         retain demo
         retain demo --out /tmp/demo
 
-      Finds Checkpoints/base-en.h5 and Experiments/demo through RETAIN_HOME, then PREFIX/share/retain, then upward from
-      the executable. Run again after an interruption, it continues.
+      Finds Checkpoints/base-en.h5 and Experiments/demo through RETAIN_HOME, then
+      PREFIX/share/retain, then upward from the executable.
+      Run again after an interruption, it continues.
       """)
 
   @Option(help: ArgumentHelp("Where results go.", valueName: "dir"), completion: .directory)
@@ -99,7 +101,9 @@ enum Story {
   static func after(_ plan: ExperimentPlan, _ comparison: Comparison) -> String {
     var lines = ["", Style.bold.paint("What it shows")]
     let unit = comparison.variants.first?.summary.metric == "bits_per_byte" ? " bits per byte" : ""
-    if let naive = comparison.variant("naive")?.summary, let forgot = naive.forgetting, let learned = naive.plasticity {
+    if let naive = comparison.variant("naive")?.summary, let forgot = naive.forgetting,
+      let learned = naive.plasticity
+    {
       lines.append(
         "  naive: learned \(Figures.fixed(learned, 3))\(unit) of the new domains and lost \(Figures.fixed(forgot, 3)) of what it knew."
       )

@@ -17,7 +17,8 @@ struct DoctorCommand: ParsableCommand {
       Exit code 0 unless something is broken: 69 a library, 71 memory or disk.
       """)
 
-  @Argument(help: "An experiment file whose needs are checked too.", completion: .file(extensions: ["yaml", "yml"]))
+  @Argument(
+    help: "An experiment file whose needs are checked too.", completion: .file(extensions: ["yaml", "yml"]))
   var file: String?
   @Flag(help: "Print JSON.")
   var json = false
@@ -46,7 +47,9 @@ struct DoctorCommand: ParsableCommand {
         Terminal.out(
           style.paint(word) + String(repeating: " ", count: 8 - word.count) + finding.name
             + String(repeating: " ", count: width - finding.name.count) + "  " + Terminal.plain(finding.text))
-        if let remedy = finding.remedy { Terminal.out(String(repeating: " ", count: 10 + width) + "remedy: " + remedy) }
+        if let remedy = finding.remedy {
+          Terminal.out(String(repeating: " ", count: 10 + width) + "remedy: " + remedy)
+        }
       }
     }
     if let code { throw ArgumentParser.ExitCode(code) }

@@ -34,6 +34,10 @@ struct ExplainCommand: ParsableCommand {
       let hint = Manual.suggestion(for: key).map { "did you mean \($0)?" } ?? "retain explain lists all keys"
       throw RunError(Runs.ExitCode.usage, "the manual has nothing under '\(key)'", hint: hint)
     }
-    if json { Terminal.out(["schema": 1, "key": .string(key), "text": .string(text)]) } else { Terminal.out(text) }
+    if json {
+      Terminal.out(["schema": 1, "key": .string(key), "text": .string(text)])
+    } else {
+      Terminal.out(text)
+    }
   }
 }

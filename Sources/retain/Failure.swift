@@ -15,7 +15,8 @@ enum Failure {
   /// Prints all errors and how many there are.
   static func say(all errors: [any Error]) {
     for error in errors { say(error) }
-    Terminal.error(errors.count == 1 ? "1 error. Nothing was trained." : "\(errors.count) errors. Nothing was trained.")
+    Terminal.error(
+      errors.count == 1 ? "1 error. Nothing was trained." : "\(errors.count) errors. Nothing was trained.")
   }
 
   /// `place: error: what`, more lines where there is more, and `hint:` last.
@@ -32,7 +33,8 @@ enum Failure {
     case let error as DataError: rows(error)
     default:
       Runs.ExitCode.of(error) == Runs.ExitCode.bug
-        ? located(nil, "internal failure: \(error)", "this is a bug; please report it with the command that led here")
+        ? located(
+          nil, "internal failure: \(error)", "this is a bug; please report it with the command that led here")
         : located(nil, "\(error)", nil)
     }
   }
@@ -62,7 +64,8 @@ enum Failure {
     guard Style.isWanted(on: STDERR_FILENO) else { return text }
     return text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       guard let range = line.firstRange(of: "error:") else { return String(line) }
-      return line[..<range.lowerBound] + Style.red.paint("error:", on: STDERR_FILENO) + line[range.upperBound...]
+      return line[..<range.lowerBound] + Style.red.paint("error:", on: STDERR_FILENO)
+        + line[range.upperBound...]
     }.joined(separator: "\n")
   }
 }

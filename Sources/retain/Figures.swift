@@ -31,7 +31,8 @@ enum Figures {
       size /= 1024
       unit += 1
     }
-    return unit == 0 ? "\(value) B" : "\(fixed(size, size < 10 ? 1 : 0)) \(["B", "KiB", "MiB", "GiB", "TiB"][unit])"
+    return unit == 0
+      ? "\(value) B" : "\(fixed(size, size < 10 ? 1 : 0)) \(["B", "KiB", "MiB", "GiB", "TiB"][unit])"
   }
   /// `0.4s`, `12s`, `3m 04s`, `2h 05m`.
   static func duration(_ seconds: Double) -> String {
@@ -47,7 +48,8 @@ enum Figures {
   /// Rows in columns; the first column is left-aligned, the others right-aligned.
   static func columns(_ rows: [[String]], indent: String = "") -> String {
     let count = rows.map(\.count).max() ?? 0
-    let widths = (0..<count).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+    let widths = (0..<count).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0
+    }
     return rows.map { row in
       var line = indent
       for (column, cell) in row.enumerated() {

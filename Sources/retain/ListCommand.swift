@@ -11,7 +11,8 @@ struct ListCommand: ParsableCommand {
         retain list methods
         retain list models --json
 
-      methods: what guards the past; models: supported architectures; probes: kinds of questions and their metrics;
+      methods: what guards the past; models: supported architectures;
+      probes: kinds of questions and their metrics;
       tasks: forms of rows that data and probes may have.
       """)
 
@@ -37,7 +38,8 @@ struct ListCommand: ParsableCommand {
       Terminal.out(Style.bold.paint(entry.name) + "  " + entry.title)
       let width = entry.facts.map(\.key.count).max() ?? 0
       for (key, value) in entry.facts where !value.isEmpty {
-        Terminal.out("    " + Style.dim.paint(key + String(repeating: " ", count: width - key.count)) + "  " + value)
+        Terminal.out(
+          "    " + Style.dim.paint(key + String(repeating: " ", count: width - key.count)) + "  " + value)
       }
     }
   }

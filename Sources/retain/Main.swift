@@ -11,7 +11,7 @@ import Runs
       retain demo                       the whole story on embedded data
       retain init experiment.yaml       a commented experiment file
       retain validate experiment.yaml   every mistake at once, trains nothing
-      retain run experiment.yaml        runs the chain; run again after any interruption, it continues
+      retain run experiment.yaml        runs the chain; again after any stop
       retain explain exit-codes         what exit codes mean
 
       No network, no account, no telemetry.

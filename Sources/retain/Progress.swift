@@ -72,7 +72,8 @@ final class Progress: RunObserver {
 
   /// Everything of a step on one line, for logs.
   private static func row(_ step: StepProgress) -> String {
-    var text = "\(step.variant) \(step.stage) step \(step.step)/\(step.steps) loss \(Figures.fixed(step.loss, 4))"
+    var text =
+      "\(step.variant) \(step.stage) step \(step.step)/\(step.steps) loss \(Figures.fixed(step.loss, 4))"
     if step.penalty > 0 { text += " penalty \(Figures.short(step.penalty))" }
     text += " lr \(Figures.short(step.learningRate)) grad \(Figures.short(step.gradientNorm))"
     return text + " tokens/s \(Int(step.tokensPerSecond)) left \(Figures.duration(step.secondsLeft))"
@@ -83,7 +84,8 @@ final class Progress: RunObserver {
     let head = "\(step.variant) \(step.stage) "
     var tail = " \(Int(share * 100))% \(step.step)/\(step.steps)  loss \(Figures.fixed(step.loss, 3))"
     let penalty = step.penalty > 0 ? "  penalty \(Figures.short(step.penalty))" : ""
-    let speed = "  \(Figures.count(Int(step.tokensPerSecond))) tokens/s  \(Figures.duration(step.secondsLeft)) left"
+    let speed =
+      "  \(Figures.count(Int(step.tokensPerSecond))) tokens/s  \(Figures.duration(step.secondsLeft)) left"
     if StopSignal.stopRequested { tail += "  stopping" }
     let room = min(40, Terminal.width - 1 - head.count - tail.count - penalty.count - speed.count)
     guard room >= 5 else { return fitted(head + tail + penalty + speed) }
@@ -92,7 +94,8 @@ final class Progress: RunObserver {
     let rest = Style.dim.paint(String(repeating: "─", count: room - full))
     // A penalty that is nothing or everything means that its strength is off.
     let odd = step.penalty > 0 && (step.penalty < 0.001 * step.loss || step.penalty > 0.5 * step.loss)
-    return head + Style.green.paint(drawing) + rest + tail + (odd ? Style.yellow.paint(penalty) : penalty) + speed
+    return head + Style.green.paint(drawing) + rest + tail + (odd ? Style.yellow.paint(penalty) : penalty)
+      + speed
   }
 
   private func fitted(_ text: String) -> String {

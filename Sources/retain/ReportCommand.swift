@@ -12,7 +12,8 @@ struct ReportCommand: ParsableCommand {
       Examples:
         retain report runs/clinic-court
 
-      Works for unfinished runs too. The variants of `compare` get their reports again as well.
+      Works for unfinished runs too. The variants of `compare` get their reports
+      again as well.
       """)
 
   @Argument(help: ArgumentHelp("The directory of a run.", valueName: "run"), completion: .directory)

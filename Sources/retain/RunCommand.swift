@@ -15,11 +15,13 @@ struct RunCommand: ParsableCommand {
         retain run experiment.yaml --dry-run
         retain run runs/clinic-court/plan.yaml
 
-      Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 finish the step, save and exit with 75; a second Ctrl-C leaves at once
-      with 130. SIGUSR2 saves and goes on. Off a terminal there is one plain line per logging_steps.
+      Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 finish the step, save and exit with 75;
+      a second Ctrl-C leaves at once with 130. SIGUSR2 saves and goes on.
+      Off a terminal there is one plain line per logging_steps.
       """)
 
-  @Argument(help: "Experiment file, or the plan.yaml of a run.", completion: .file(extensions: ["yaml", "yml"]))
+  @Argument(
+    help: "Experiment file, or the plan.yaml of a run.", completion: .file(extensions: ["yaml", "yml"]))
   var file: String
   @Argument(help: ArgumentHelp("Keys to override.", valueName: "key=value"))
   var overrides: [String] = []
@@ -54,7 +56,8 @@ struct RunCommand: ParsableCommand {
     let forecast = try DryRun(source.plan, assembly: assembly)
     if json { Terminal.out(forecast.json) } else { Terminal.out(Forecast(forecast, plan: source.plan).text) }
     if let free = forecast.freeDisk, forecast.diskBytes > free {
-      Terminal.warning("the disk has \(Figures.bytes(free)), the run needs \(Figures.bytes(forecast.diskBytes))")
+      Terminal.warning(
+        "the disk has \(Figures.bytes(free)), the run needs \(Figures.bytes(forecast.diskBytes))")
     }
     if let available = forecast.availableMemory, forecast.memoryBytes > available {
       Terminal.warning(
@@ -83,7 +86,9 @@ struct Forecast {
         ])
       }
     }
-    var totals = [["variant", "training", "consolidation", "measuring", "total", "memory", "checkpoints", "on disk"]]
+    var totals = [
+      ["variant", "training", "consolidation", "measuring", "total", "memory", "checkpoints", "on disk"]
+    ]
     for variant in forecast.variants {
       totals.append([
         variant.name, Figures.duration(variant.stages.reduce(0) { $0 + $1.seconds }),

@@ -68,7 +68,8 @@ struct RunSession {
     }
     let processors = CPUBackend.availableProcessors
     if let threads = plan.threads, threads > processors {
-      warnings.append("threads: \(threads), but there are \(processors) processors; results are the same, only slower")
+      warnings.append(
+        "threads: \(threads), but there are \(processors) processors; results are the same, only slower")
     }
     return warnings
   }
@@ -94,7 +95,8 @@ struct RunSession {
   var comparison: Comparison? {
     get throws {
       let path = plan.outputDirectory + "/comparison.json"
-      return plan.compare.isEmpty || !FileManager.default.fileExists(atPath: path) ? nil : try Comparison.read(path)
+      return plan.compare.isEmpty || !FileManager.default.fileExists(atPath: path)
+        ? nil : try Comparison.read(path)
     }
   }
 }

@@ -1,4 +1,5 @@
-// Text out of the program: colours where they are wanted, no control characters from files, no crash on a closed pipe.
+// Text out of the program: colours where they are wanted, no control characters from files.
+// A closed pipe is no crash.
 import Foundation
 import Glibc
 import StrictJSON

@@ -14,9 +14,10 @@ struct ValidateCommand: ParsableCommand {
         retain validate experiment.yaml
         retain validate experiment.yaml stages.medical.training.num_epochs=2
 
-      Reads the experiment, the model with its tokenizer, all training rows and probes, and looks for probe documents
-      among the training rows. Exit code 78: mistakes in the experiment; 69: something unsupported; 66: files missing;
-      65: bad data.
+      Reads the experiment, the model with its tokenizer, all training rows and
+      probes, and looks for probe documents among the training rows.
+      Exit code 78: mistakes in the experiment; 69: something unsupported;
+      66: files missing; 65: bad data.
       """)
 
   @Argument(help: "Experiment file.", completion: .file(extensions: ["yaml", "yml"]))
@@ -86,7 +87,8 @@ struct ValidateCommand: ParsableCommand {
     var rows = [["", "rows", "sequences", "tokens", "scored", "held out"]]
     func add(_ name: String, _ text: TextSet) {
       rows.append([
-        name, Figures.count(text.report.rows), Figures.count(text.examples.count), Figures.count(text.inputTokens),
+        name, Figures.count(text.report.rows), Figures.count(text.examples.count),
+        Figures.count(text.inputTokens),
         Figures.count(text.scoredTokens), Figures.count(text.validation.count),
       ])
     }

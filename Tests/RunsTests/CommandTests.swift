@@ -39,7 +39,9 @@ enum Program {
       process.standardInput = FileHandle.nullDevice
       try process.run()
       process.waitUntilExit()
-      func text(_ name: String) throws -> String { try String(contentsOfFile: folder + "/" + name, encoding: .utf8) }
+      func text(_ name: String) throws -> String {
+        try String(contentsOfFile: folder + "/" + name, encoding: .utf8)
+      }
       return Outcome(code: process.terminationStatus, out: try text("out"), error: try text("error"))
     }
   }
@@ -64,7 +66,8 @@ struct CommandTests {
     let outcome =
       arguments.count == 1
       ? try Program.run(arguments[0])
-      : arguments.count == 2 ? try Program.run(arguments[0], arguments[1]) : try Program.run("validate", "x", "--what")
+      : arguments.count == 2
+        ? try Program.run(arguments[0], arguments[1]) : try Program.run("validate", "x", "--what")
     #expect(outcome.code == 64)
     #expect(outcome.out.isEmpty && !outcome.error.isEmpty)
   }
@@ -104,12 +107,14 @@ struct CommandTests {
   @Test func mistakesInTheExperimentAre78() throws {
     try withTemporaryDirectory { folder in
       let file = folder + "/bad.yaml"
-      try "schema: 1\nnmae: x\ntraining: { leraning_rate: 1 }\n".write(toFile: file, atomically: true, encoding: .utf8)
+      try "schema: 1\nnmae: x\ntraining: { leraning_rate: 1 }\n".write(
+        toFile: file, atomically: true, encoding: .utf8)
       let outcome = try Program.run("run", file)
       #expect(outcome.code == 78)
       #expect(outcome.error.contains("bad.yaml:3:13: error:") && outcome.error.contains("did you mean"))
       #expect(!outcome.error.contains("\u{1B}"))
-      let coloured = try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": ""])
+      let coloured = try Program.run(
+        "explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": ""])
       #expect(coloured.error.contains("\u{1B}["))
       #expect(
         !(try Program.run("explain", "no_such_key", environment: ["CLICOLOR_FORCE": "1", "NO_COLOR": "1"]).error
