@@ -72,8 +72,7 @@ public enum Catalog: String, Sendable, CaseIterable {
     task("classification", "a text and the name of its class", "text, label", "text"),
     task("text", "documents", "text; or a .txt file with empty lines between documents", "text"),
   ]
-  private static func task(_ name: String, _ title: String, _ fields: String, _ probe: String) -> CatalogEntry
-  {
+  private static func task(_ name: String, _ title: String, _ fields: String, _ probe: String) -> CatalogEntry {
     CatalogEntry(name: name, title: title, facts: [("fields", fields), ("probe", probe)])
   }
 }

@@ -61,8 +61,7 @@ public enum Resources {
   }
   /// Processors that the scheduler may put this process on.
   public static var allowedProcessors: Int {
-    for line in text("/proc/self/status")?.split(separator: "\n") ?? [] where line.hasPrefix("Cpus_allowed:")
-    {
+    for line in text("/proc/self/status")?.split(separator: "\n") ?? [] where line.hasPrefix("Cpus_allowed:") {
       let mask = line.dropFirst("Cpus_allowed:".count)
       return max(1, mask.reduce(0) { $0 + ($1.hexDigitValue?.nonzeroBitCount ?? 0) })
     }
