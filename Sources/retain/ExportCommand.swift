@@ -13,7 +13,10 @@ struct ExportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "export",
     abstract: "Write a Hugging Face folder that transformers loads with the same logits.",
-    discussion: "RUN is a run directory; a checkpoint (.h5) or a model folder is taken as it is.")
+    discussion: """
+      RUN is a run directory; a checkpoint (.h5) or a model folder is taken as it is. A destination that ends in .h5 \
+      becomes a model file: weights and tokenizer in one HDF5 file, as Checkpoints/base-en.h5.
+      """)
 
   enum DType: String, ExpressibleByArgument, CaseIterable { case float32, bfloat16 }
 
@@ -21,7 +24,7 @@ struct ExportCommand: ParsableCommand {
   var place: String
   @Option(help: "Stage whose end is exported, or base; default: the last stage that is finished.")
   var stage: String?
-  @Option(name: .customLong("to"), help: "Folder to write.")
+  @Option(name: .customLong("to"), help: "Folder to write, or a file that ends in .h5.")
   var destination: String
   @Option(help: "Type of the numbers.")
   var dtype = DType.float32
@@ -32,6 +35,7 @@ struct ExportCommand: ParsableCommand {
 
   func run() throws {
     let source = try locate()
+    if destination.hasSuffix(".h5") { return try writeModelFile(source) }
     if !force, OutputFolder.isOccupied(destination) {
       throw RunError(
         Runs.ExitCode.cannotCreate, "\(destination) is not empty",
@@ -50,6 +54,20 @@ struct ExportCommand: ParsableCommand {
       "schema": 1, "source": .string(source), "to": .string(destination), "dtype": .string(dtype.rawValue),
       "files": .array(files.map { .string($0) }),
     ])
+  }
+
+  private func writeModelFile(_ source: String) throws {
+    guard force || !FileManager.default.fileExists(atPath: destination) else {
+      throw RunError(
+        Runs.ExitCode.cannotCreate, "\(destination) exists", hint: "choose another name, or use --force")
+    }
+    let model = try LoadedModel.load(source, on: CPUBackend(threads: 1))
+    try ModelFile.save(model, to: destination, type: dtype == .bfloat16 ? .bfloat16 : .float32)
+    guard json else {
+      print("\(source) → \(destination) (\(dtype.rawValue))")
+      return
+    }
+    Say.json(["schema": 1, "source": .string(source), "to": .string(destination), "dtype": .string(dtype.rawValue)])
   }
 
   /// The model file that the arguments mean.
