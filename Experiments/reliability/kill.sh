@@ -16,7 +16,8 @@ echo "uninterrupted: $seconds s"
 done_kills=0 resumed=0 attempts=0
 while [ "$done_kills" -lt "$kills" ]; do
   attempts=$((attempts + 1))
-  run "$work/cut" >"$work/cut-$attempts.log" 2>&1 &
+  # Not through a function: the signal must reach the program, not a shell around it.
+  "$retain" run "$experiment" "output_dir=$work/cut" >"$work/cut-$attempts.log" 2>&1 &
   process=$!
   # A moment within about a fifth of the whole run, so that many deaths fit into it.
   sleep "$(awk -v s="$seconds" -v r="$RANDOM" 'BEGIN { print 0.02 + s / 5 * r / 32768 }')"
