@@ -36,6 +36,7 @@ extension PlanReader {
     if entry.value.isNull { return plan }
     let top = Section(entry.value, name: schema.name, collector: collector)
     var groups: [(name: String, section: Section)] = []
+    var idle: [(option: OptionSchema, key: String, section: Section)] = []
     for option in schema.options {
       var section = top
       var key = option.key
@@ -51,7 +52,18 @@ extension PlanReader {
           groups.append((group, section))
         }
       }
-      if let value = optionValue(option, key, section) { plan.options[option.key] = value }
+      if let value = optionValue(option, key, section) {
+        plan.options[option.key] = value
+        if option.condition != nil, value != option.defaultValue { idle.append((option, key, section)) }
+      }
+    }
+    for (option, key, section) in idle {
+      guard let condition = option.condition, !condition.words.contains(plan.string(condition.key) ?? "") else {
+        continue
+      }
+      section.report(
+        key, "\(option.key) has no effect unless \(condition.key) is \(condition.words.joined(separator: " or "))",
+        hint: "remove it")
     }
     for group in groups { group.section.finish() }
     top.finish()

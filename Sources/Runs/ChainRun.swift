@@ -107,6 +107,8 @@ public final class ChainRun {
 
   private func begin() throws {
     assembly.restoreBase()
+    // What an earlier variant's last stage froze is not frozen for this base.
+    _ = store.freeze([])
     ledger = try LedgerWriter(path: directory.ledger, truncatingTo: 0)
     try ledger.append(
       .runStarted(

@@ -21,16 +21,30 @@ public enum OptionValue: Sendable, Equatable {
 
 /// One option of a method; a dot in the key is a nested mapping.
 public struct OptionSchema: Sendable, Equatable {
+  /// Another option and the words of it under which an option matters.
+  public struct Condition: Sendable, Equatable {
+    public let key: String
+    public let words: [String]
+    public init(_ key: String, _ words: [String]) {
+      self.key = key
+      self.words = words
+    }
+  }
   public let key: String
   public let kind: OptionKind
   public let defaultValue: OptionValue
+  /// Nil: it always matters. Set without effect, it is an error: nothing is read and ignored.
+  public let condition: Condition?
   /// One sentence for the manual.
   public let doc: String
 
-  public init(_ key: String, _ kind: OptionKind, default value: OptionValue, _ doc: String) {
+  public init(
+    _ key: String, _ kind: OptionKind, default value: OptionValue, onlyWith condition: Condition? = nil, _ doc: String
+  ) {
     self.key = key
     self.kind = kind
     self.defaultValue = value
+    self.condition = condition
     self.doc = doc
   }
 }

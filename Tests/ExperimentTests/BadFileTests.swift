@@ -116,6 +116,7 @@ let badFiles: [Bad] = [
   // Methods.
   end("methods: [ { ewcc: {} } ]", 9, 14, "unknown method 'ewcc'", hint: "did you mean 'ewc'?"),
   end("methods: [ { ewc: { lambda: -1 } } ]", 9, 29, "ewc.lambda: -1 is out of range"),
+  end("methods: [ { ewc: { variant: separate, decay: 0.5 } } ]", 9, 47, "decay has no effect unless variant is online"),
   end(
     "methods: [ { ewc: { lamda: 1 } } ]", 9, 21, "unknown key 'lamda' in ewc", hint: "did you mean 'lambda'?"),
   end(

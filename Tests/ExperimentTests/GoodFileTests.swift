@@ -56,8 +56,8 @@ import Testing
       let ewc = plan.methods[0]
       #expect(ewc.string("lambda") == "posterior" && ewc.double("lambda") == nil)
       #expect(
-        ewc.string("variant") == "separate" && ewc.double("decay") == 0.9 && ewc.string("form") == "coupled")
-      #expect(ewc.string("fisher.labels") == "observed" && ewc.string("fisher.unit") == "position")
+        ewc.string("variant") == "online" && ewc.double("decay") == 0.9 && ewc.string("form") == "coupled")
+      #expect(ewc.string("fisher.labels") == "sampled" && ewc.string("fisher.unit") == "position")
       #expect(ewc.string("fisher.structure") == "diagonal" && ewc.string("fisher.examples") == "all")
       #expect(ewc.int("fisher.samples") == 3)
       let replay = plan.methods[1]

@@ -99,10 +99,10 @@ let full = """
   methods:
     - ewc:
         lambda: posterior
-        variant: separate
+        variant: online
         decay: 90%
         form: coupled
-        fisher: { labels: observed, unit: position, structure: diagonal, examples: all, samples: 3 }
+        fisher: { labels: sampled, unit: position, structure: diagonal, examples: all, samples: 3 }
     - replay: { ratio: 25%, budget_tokens: 1_000, selection: stage_balanced }
   compare:
     naive: []

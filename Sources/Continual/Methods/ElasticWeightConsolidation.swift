@@ -63,7 +63,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         "variant", .word(["separate", "online"], notYet: []), default: .word("online"),
         "online: one accumulated Fisher with the newest anchor; separate: one penalty for every past."),
       OptionSchema(
-        "decay", .share(maximum: 1, open: false), default: .number(1),
+        "decay", .share(maximum: 1, open: false), default: .number(1), onlyWith: .init("variant", ["online"]),
         """
         γ of the online variant: the old Fisher is multiplied by it at every consolidation; 1 forgets \
         nothing.
@@ -92,6 +92,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
+        onlyWith: .init("fisher.labels", ["sampled"]),
         "How many label samples are drawn for each example with labels: sampled."),
     ])
 
