@@ -78,7 +78,7 @@ public final class DirectoryLock: Sendable {
     if flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
       let code = errno
       let holder = DirectoryLock.holder(of: descriptor)
-      close(descriptor)
+      // All properties are set, so leaving by an error runs deinit, which closes; twice would hit another file.
       guard code == EWOULDBLOCK else { throw ArchiveError(code, "lock", path: path, for: .writing) }
       throw ArchiveError(
         .locked, path: directory,
