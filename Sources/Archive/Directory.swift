@@ -92,7 +92,11 @@ public final class DirectoryLock: Sendable {
     let text = Array("process \(getpid()) on \(hostName)\n".utf8)
     if ftruncate(descriptor, 0) == 0 { _ = pwrite(descriptor, text, text.count, 0) }
   }
-  deinit { close(descriptor) }
+  deinit {
+    // A child on its way to exec may hold a copy of the descriptor: the lock must not wait for it.
+    flock(descriptor, LOCK_UN)
+    close(descriptor)
+  }
 
   private static func holder(of descriptor: Int32) -> String? {
     var buffer = [UInt8](repeating: 0, count: 200)
