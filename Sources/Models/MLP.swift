@@ -1,5 +1,6 @@
 // A small classifier on feature rows, for checks against published continual-learning tables.
 import Layers
+import StrictJSON
 import TensorCore
 
 /// Sizes of a multi-layer perceptron with ReLU.
@@ -12,6 +13,25 @@ public struct MLPConfiguration: Sendable, Equatable {
     self.inputs = inputs
     self.hiddenSizes = hiddenSizes
     self.classes = classes
+  }
+
+  /// The sizes in a checkpoint's config.json; nil for another architecture.
+  public init?(_ json: JSON) {
+    guard json["model_type"]?.string == "mlp", let inputs = json["inputs"]?.int, inputs > 0,
+      let hidden = json["hidden_sizes"]?.array, let classes = json["classes"]?.array
+    else { return nil }
+    let sizes = (hidden.compactMap(\.int), classes.compactMap(\.int))
+    guard sizes.0.count == hidden.count, sizes.1.count == classes.count,
+      (sizes.0 + sizes.1).allSatisfy({ 1...1 << 24 ~= $0 })
+    else { return nil }
+    self.init(inputs: inputs, hiddenSizes: sizes.0, classes: sizes.1)
+  }
+  /// The same sizes as config.json.
+  public var json: JSON {
+    [
+      "model_type": "mlp", "inputs": .integer(inputs), "hidden_sizes": .array(hiddenSizes.map { .integer($0) }),
+      "classes": .array(classes.map { .integer($0) }),
+    ]
   }
 }
 

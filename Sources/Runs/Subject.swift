@@ -55,13 +55,10 @@ public enum Subject {
     switch self {
     case .language(let model): try ModelFile.add(model, weights: nil, to: &archive)
     case .classifier(let classifier):
-      let c = classifier.network.configuration
       archive.group("model", description: "a classifier of images; parameters and configuration")
-      let json: JSON = [
-        "model_type": "mlp", "inputs": .integer(c.inputs), "hidden_sizes": .array(c.hiddenSizes.map { .integer($0) }),
-        "classes": .array(c.classes.map { .integer($0) }),
-      ]
-      archive.add("model/config.json", text: json.pretty, description: "sizes of the layers and classes of each head")
+      archive.add(
+        "model/config.json", text: classifier.network.configuration.json.pretty,
+        description: "sizes of the layers and classes of each head")
     }
   }
 }

@@ -78,11 +78,13 @@ struct ModelOutline {
 
   static let parameters = "model/parameters"
 
-  private static func parse(_ bytes: [UInt8], path: String) throws -> TransformerConfiguration {
+  /// Nil for a classifier, whose sizes `MLPConfiguration` reads.
+  private static func parse(_ bytes: [UInt8], path: String) throws -> TransformerConfiguration? {
     let json: JSON
     do throws(JSONError) { json = try JSON.parse(bytes) } catch {
       throw ModelError(.invalid, path, "not JSON: \(error)")
     }
+    if MLPConfiguration(json) != nil { return nil }
     return try ModelCatalog.architecture(of: json, path: path).configuration(json, path: path)
   }
 

@@ -3,6 +3,7 @@ import Archive
 import ArgumentParser
 import Corpus
 import Foundation
+import Layers
 import Models
 import Runs
 import StrictJSON
@@ -87,11 +88,16 @@ struct SenseCheck {
 
   /// Every parameter of the configuration is there under its shape, and no other.
   private mutating func layout(_ outline: ModelOutline) throws {
-    guard let configuration = outline.configuration else {
+    let declared: [ParameterDeclaration]
+    if let configuration = outline.configuration {
+      declared = try ModelCatalog.architecture(named: configuration.architecture).declarations(configuration)
+    } else if archive.contains("model/config.json"),
+      let classifier = MLPConfiguration(try JSON.parse(archive.text("model/config.json")))
+    {
+      declared = MLP.declarations(classifier)
+    } else {
       return faults.append("there is no model/config.json")
     }
-    let declared = try ModelCatalog.architecture(named: configuration.architecture).declarations(
-      configuration)
     let shapes = Dictionary(outline.weights.map { ($0.name, $0.shape) }) { first, _ in first }
     for parameter in declared where shapes[parameter.name] != parameter.shape {
       faults.append("\(parameter.name) is \(shapes[parameter.name].map(Show.shape) ?? "missing")")
@@ -99,7 +105,9 @@ struct SenseCheck {
     if shapes.count != declared.count {
       faults.append("\(shapes.count) parameters instead of \(declared.count)")
     }
-    if let tokenizer = outline.tokenizer, tokenizer.vocabularySize > configuration.vocabularySize {
+    if let tokenizer = outline.tokenizer, let configuration = outline.configuration,
+      tokenizer.vocabularySize > configuration.vocabularySize
+    {
       faults.append(
         "the tokenizer has \(tokenizer.vocabularySize) tokens, the model \(configuration.vocabularySize)")
     }
