@@ -94,15 +94,18 @@ void ck_rowwise_gated_silu(const float *gate, long gate_stride, const float *up,
 CK_DISPATCHED
 void ck_rowwise_gated_silu_gradient(const float *dy, long dy_stride, const float *gate, long gate_stride,
                                     const float *up, long up_stride, float *dgate, long dgate_stride, float *dup,
-                                    long dup_stride, long rows, long columns) {
+                                    long dup_stride, float *y, long y_stride, long rows, long columns) {
   for (long r = 0; r < rows; r++) {
     const float *d = dy + r * dy_stride, *g = gate + r * gate_stride, *u = up + r * up_stride;
-    float *dg = dgate + r * dgate_stride, *du = dup + r * dup_stride;
+    float *dg = dgate + r * dgate_stride, *du = dup + r * dup_stride, *out = y + r * y_stride;
+    // Every value is read before any is written: the results may lie where the operands do.
     for (long c = 0; c < columns; c++) {
-      float sigmoid = 1.0f / (1.0f + ck_exp(-g[c]));
-      float linear = d[c] * g[c] * sigmoid;
-      dg[c] = d[c] * u[c] * sigmoid * (1.0f + g[c] * (1.0f - sigmoid));
-      du[c] = linear;
+      float gate_value = g[c], up_value = u[c], gradient = d[c];
+      float sigmoid = 1.0f / (1.0f + ck_exp(-gate_value));
+      float silu = gate_value * sigmoid;
+      dg[c] = gradient * up_value * sigmoid * (1.0f + gate_value * (1.0f - sigmoid));
+      du[c] = gradient * silu;
+      out[c] = silu * up_value;
     }
   }
 }

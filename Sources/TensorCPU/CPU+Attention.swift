@@ -10,6 +10,7 @@ extension CPUBackend {
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, shape: AttentionShape, into out: Tensor,
     logSumExp: Tensor
   ) {
+    overwriting(out, logSumExp)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
     workers.run(segments.count * shape.heads) { job in
@@ -41,6 +42,7 @@ extension CPUBackend {
     _ dOut: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logSumExp: Tensor, segments: Segments,
     shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor
   ) {
+    overwriting(dq, dk, dv)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
     workers.run(segments.count * shape.keyHeads) { job in

@@ -34,7 +34,6 @@ struct BenchCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    try precision.check()
     for (name, value, most) in [("batch", batch, 65_536), ("seq", seq, 65_536), ("steps", steps, 100_000)]
     where !(1...most).contains(value) { throw usage("--\(name) \(value) is not between 1 and \(most)") }
     if let core = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
@@ -43,6 +42,7 @@ struct BenchCommand: ParsableCommand {
       )
     }
     let backend = try threads.backend()
+    try precision.apply(to: backend)
     let bench = Bench(shape: model, batch: batch, length: seq, steps: steps, backend: backend)
     let before = MachinePeak.gigaflops(threads: backend.threads)
     let result = try bench.measure(task)
@@ -73,7 +73,8 @@ struct BenchCommand: ParsableCommand {
       .init("tokens_per_second", rounded(result.tokens.map { Double($0) / result.seconds }, 1)),
       .init("peak_rss_mb", .integer(Machine.peakBytes >> 20)), .init("gflops", rounded(gigaflops, 2)),
       .init("peak_gflops", rounded(peak, 2)), .init("mfu", rounded(gigaflops.map { $0 / peak }, 4)),
-      .init("blas_core", .string(CPUBackend.blasCore)), .init("loss", rounded(result.loss, 4)),
+      .init("blas_core", .string(CPUBackend.blasCore)), .init("onednn", JSON(CPUBackend.oneDNNVersion)),
+      .init("loss", rounded(result.loss, 4)),
     ] + result.details
   }
 }
