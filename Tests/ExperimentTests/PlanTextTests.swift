@@ -92,7 +92,7 @@ import Testing
     "probes.casehold.fewshot_path": "data/probes/blimp.jsonl", "probes.casehold.prompt": "x",
     "probes.digits.images": "data/mnist/labels", "probes.digits.labels": "data/mnist/images",
     "probes.digits.classes": "[1]", "probes.digits.permute_seed": "1",
-    "evaluate.at": "[base]", "evaluate.eval_steps": "1", "evaluate.watch_items": "1",
+    "training.precision": "bf16", "evaluate.at": "[base]", "evaluate.eval_steps": "1", "evaluate.watch_items": "1",
     "evaluate.confidence": "0.5",
     "evaluate.bootstrap": "1", "evaluate.window": "9", "data_checks.exact_duplicates": "off",
     "data_checks.probe_overlap.ngram": "1", "data_checks.probe_overlap.document_share": "1",
@@ -104,7 +104,7 @@ import Testing
   ]
   /// Keys with one accepted value, and the value that is refused with `not yet supported` or otherwise.
   static let fixed: [String: String] = [
-    "schema": "2", "training.precision": "bf16", "training.adapter": "lora",
+    "schema": "2", "training.adapter": "lora",
     "training.gradient_checkpointing": "true",
     "methods.ewc.fisher.structure": "kronecker", "data_checks.near_duplicates": "warn",
     "logging.report_to": "[tensorboard]", "gates": "[{probe: general}]", "samples": "[x]", "seeds": "[1]",
