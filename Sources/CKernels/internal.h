@@ -9,6 +9,9 @@
 #define CK_DISPATCHED
 #endif
 #define CK_INLINE static inline __attribute__((always_inline))
+// Iterations are independent, though results may lie exactly where operands do: without this the compiler's check for
+// overlap would choose the scalar loop there.
+#define CK_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
 // Sums may be reordered into vector lanes; the order depends on the CPU only, never on threads.
 #define CK_REORDER _Pragma("clang fp reassociate(on) contract(fast)")
 

@@ -11,27 +11,33 @@ void ck_vector_fill(float *x, float value, long count) {
 }
 CK_DISPATCHED
 void ck_vector_add(const float *x, float scale, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * x[i];
 }
 CK_DISPATCHED
 void ck_vector_scale(float *x, float factor, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) x[i] *= factor;
 }
 CK_DISPATCHED
 void ck_vector_add_squares(const float *x, float scale, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * x[i] * x[i];
 }
 CK_DISPATCHED
 void ck_vector_square(const float *x, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] = x[i] * x[i];
 }
 CK_DISPATCHED
 void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * a[i] * b[i];
 }
 CK_DISPATCHED
 void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q,
                       long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) q[i] = denominator[i] > 0 ? numerator[i] / denominator[i] : fallback[i];
 }
 
