@@ -20,10 +20,7 @@ extension PlanReader {
     }
     // Accepted only with the one value that is implemented.
     _ = section.word("adapter", ["none"], notYet: ["lora"])
-    if section.bool("gradient_checkpointing") == true {
-      section.report(
-        "gradient_checkpointing", "not yet supported", hint: "use false, or a smaller micro_batch_size")
-    }
+    plan.gradientCheckpointing = section.bool("gradient_checkpointing") ?? plan.gradientCheckpointing
     section.finish()
     return plan
   }

@@ -37,6 +37,8 @@ public struct TrainingPlan: Sendable, Equatable {
   public var adamEpsilon = 1e-8
   /// bf16: products of rounded numbers, everything else in Float32.
   public var precision = Precision.fp32
+  /// Whether blocks are computed again on the way back instead of kept; no number changes.
+  public var gradientCheckpointing = false
   /// Globs of parameter names that are not trained.
   public var freeze: [String] = []
   /// Validation checks without improvement before a stage ends; 0: off.

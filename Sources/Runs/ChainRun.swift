@@ -217,6 +217,7 @@ public final class ChainRun {
     let outer = backend.precision
     backend.precision = Precision(training.precision)
     defer { backend.precision = outer }
+    assembly.subject.prepare(for: training)
     var sequences = text.sequences
     let isReal = past > 0 || !sequences.isEmpty
     if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
@@ -265,6 +266,7 @@ public final class ChainRun {
     guard unmatched.isEmpty else {
       throw Self.freezeError(stagePlan.name, unmatched)
     }
+    assembly.subject.prepare(for: training)
     let schedule = schedule(stage)
     let optimizer = assembly.optimizer(training)
     let stack = stack(stage)
