@@ -17,12 +17,19 @@ public struct Batch: Sendable {
 
   /// - Parameter lengths: tokens of each sequence, in order
   public init(tokens: [Int32], targets: [Int32], lengths: [Int], head: Int = 0) {
+    self.init(tokens: tokens, targets: targets, segments: Segments(lengths: lengths), head: head)
+  }
+  /// Positions of a segment that goes on from others continue theirs; such a batch runs forward only.
+  public init(tokens: [Int32], targets: [Int32], segments: Segments, head: Int = 0) {
+    precondition(segments.tokens == tokens.count && targets.count == tokens.count, "lengths do not cover the tokens")
     self.tokens = tokens
     self.targets = targets
     self.head = head
-    segments = Segments(lengths: lengths)
-    precondition(segments.tokens == tokens.count && targets.count == tokens.count, "lengths do not cover the tokens")
-    positions = lengths.flatMap { (0..<Int32($0)) }
+    self.segments = segments
+    positions = (0..<segments.count).flatMap { index in
+      let first = Int32(segments.position(of: index))
+      return first..<first + Int32(segments[index].count)
+    }
     features = nil
   }
   public init(features: Tensor, labels: [Int32], head: Int = 0) {

@@ -117,7 +117,8 @@ public struct PreparedProbe: Sendable {
   ///   - items: asks the first ones only, for watching while training.
   ///   - batchTokens: tokens of a forward pass; results do not depend on it beyond rounding.
   /// - Throws: `ProbeError` for a window that the model cannot see.
-  /// - Cost: one forward pass over all tokens, candidates each with their own prompt.
+  /// - Cost: one forward pass over all tokens; prompts, and solved examples before them, once for the candidates
+  ///   and items of a batch.
   public func measure(
     _ network: any Network, window: Int? = nil, items: Int? = nil, batchTokens: Int = 4096,
     on backend: any Backend

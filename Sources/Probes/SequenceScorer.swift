@@ -1,5 +1,5 @@
 // Token sequences to log-likelihoods: windows of the model's context, laid end to end in batches.
-// Every target is met once and no sequence sees another: the batch size changes nothing but speed.
+// No sequence sees another's own tokens: what is shared, and the batch size, change nothing but speed.
 import Corpus
 import Layers
 import TensorCore
@@ -41,40 +41,28 @@ public enum SequenceScorer {
   /// - Parameters:
   ///   - window: most tokens fed at a time; at most the model's context.
   ///   - batchTokens: most tokens of a batch; a longer window is a batch of its own.
-  /// - Cost: one forward pass over all windows; the results stay in memory, 4 bytes a token.
+  /// - Cost: one forward pass over all windows, where neighbours in a batch begin alike only once over their
+  ///   beginning; the results stay in memory, 4 bytes a token.
   public static func losses(
     of sequences: [ScoredSequence], network: any Network, window: Int, batchTokens: Int,
     on backend: any Backend
   ) -> [[Float]] {
     var losses = [[Float]](repeating: [], count: sequences.count)
-    var tokens: [Int32] = []
-    var targets: [Int32] = []
-    var lengths: [Int] = []
-    // Scored tokens of each window and whose they are.
-    var shares: [(sequence: Int, count: Int)] = []
+    var batch = SharedPrefixBatch()
+    var owners: [Int] = []
     func flush() {
-      guard !lengths.isEmpty else { return }
-      let found = network.negativeLogLikelihoods(
-        Batch(tokens: tokens, targets: targets, lengths: lengths), on: backend)
-      var next = 0
-      for share in shares {
-        losses[share.sequence] += found[next..<next + share.count]
-        next += share.count
-      }
-      tokens.removeAll(keepingCapacity: true)
-      targets.removeAll(keepingCapacity: true)
-      lengths.removeAll(keepingCapacity: true)
-      shares.removeAll(keepingCapacity: true)
+      guard !batch.isEmpty else { return }
+      for (owner, found) in zip(owners, batch.losses(of: network, on: backend)) { losses[owner] += found }
+      batch = SharedPrefixBatch()
+      owners.removeAll(keepingCapacity: true)
     }
     for (index, sequence) in sequences.enumerated() {
       for inputs in sequence.windows(window) {
-        if tokens.count + inputs.count > batchTokens { flush() }
-        tokens += sequence.tokens[inputs]
-        let unscored = min(inputs.count, max(0, sequence.firstScored - 1 - inputs.lowerBound))
-        targets += [Int32](repeating: -1, count: unscored)
-        targets += sequence.tokens[inputs.lowerBound + 1 + unscored..<inputs.upperBound + 1]
-        lengths.append(inputs.count)
-        shares.append((index, inputs.count - unscored))
+        let tokens = sequence.tokens[inputs.lowerBound...inputs.upperBound]
+        if batch.rows + batch.cost(tokens) > batchTokens { flush() }
+        batch.append(
+          tokens, unscored: min(inputs.count, max(0, sequence.firstScored - 1 - inputs.lowerBound)))
+        owners.append(index)
       }
     }
     flush()

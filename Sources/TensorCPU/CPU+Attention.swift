@@ -6,6 +6,24 @@ extension CPUBackend {
   /// Queries of a tile: short sequences want short tiles, since half of the diagonal tile is masked.
   private func tileHeight(_ length: Int) -> Int { length <= 512 ? 64 : 128 }
 
+  /// Neighbouring segments that go on from the same tokens, together at most a tile high: the products with
+  /// what they share are one. Any other segment stands alone.
+  private func siblings(_ segments: Segments) -> [Range<Int>] {
+    guard segments.hasPrefixes else { return (0..<segments.count).map { $0..<$0 + 1 } }
+    var runs: [Range<Int>] = []
+    for index in 0..<segments.count {
+      let prefix = segments.prefix(of: index)
+      if let run = runs.last, !prefix.isEmpty, prefix == segments.prefix(of: run.lowerBound),
+        segments.starts[index + 1] - segments.starts[run.lowerBound] <= tileHeight(0)
+      {
+        runs[runs.count - 1] = run.lowerBound..<index + 1
+      } else {
+        runs.append(index..<index + 1)
+      }
+    }
+    return runs
+  }
+
   public func attention(
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, shape: AttentionShape, into out: Tensor,
     logSumExp: Tensor
@@ -13,27 +31,60 @@ extension CPUBackend {
     overwriting(out, logSumExp)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
-    workers.run(segments.count * shape.heads) { job in
-      let (segment, head) = (segments[job / shape.heads], job % shape.heads)
+    let runs = siblings(segments)
+    workers.run(runs.count * shape.heads) { job in
+      let (run, head) = (runs[job / shape.heads], job % shape.heads)
       let keyColumn = head / group * d
-      let height = min(tileHeight(segment.count), segment.count)
+      let prefix = segments.prefix(of: run.lowerBound)
+      let shared = prefix.reduce(0) { $0 + $1.count }
+      let all = segments.starts[run.lowerBound]..<segments.starts[run.upperBound]
+      let height = min(tileHeight(all.count), all.count)
       guard height > 0 else { return }
-      let scores = empty(height, segment.count)
-      var first = 0
-      while first < segment.count {
-        let rows = min(height, segment.count - first)
-        let columns = first + rows
-        let query = segment.lowerBound + first
+      let scores = empty(height, shared + (run.map { segments[$0].count }.max() ?? 0))
+      /// One tile's scores against some keys.
+      func score(_ queries: Range<Int>, row: Int, keys: Range<Int>, column: Int) {
         gemm(
-          q.base + query * q.stride + head * d, q.stride, false, k.base + segment.lowerBound * k.stride + keyColumn,
-          k.stride, true, scores.base, scores.stride, m: rows, n: columns, k: d, beta: 0)
-        ck_attention_softmax(
-          scores.base, scores.stride, shape.scale, first + 1, logSumExp.base + query * logSumExp.stride + head,
-          logSumExp.stride, rows, columns)
+          q.base + queries.lowerBound * q.stride + head * d, q.stride, false,
+          k.base + keys.lowerBound * k.stride + keyColumn, k.stride, true,
+          scores.base + row * scores.stride + column, scores.stride, m: queries.count, n: keys.count, k: d, beta: 0)
+      }
+      /// Adds what those keys contribute to the tile's output; the first ones overwrite it.
+      func mix(_ queries: Range<Int>, row: Int, keys: Range<Int>, column: Int) {
         gemm(
-          scores.base, scores.stride, false, v.base + segment.lowerBound * v.stride + keyColumn, v.stride, false,
-          out.base + query * out.stride + head * d, out.stride, m: rows, n: d, k: columns, beta: 0)
-        first += rows
+          scores.base + row * scores.stride + column, scores.stride, false,
+          v.base + keys.lowerBound * v.stride + keyColumn, v.stride, false,
+          out.base + queries.lowerBound * out.stride + head * d, out.stride, m: queries.count, n: d, k: keys.count,
+          beta: column == 0 ? 0 : 1)
+      }
+      func overPrefix(_ body: (_ keys: Range<Int>, _ column: Int) -> Void) {
+        var column = 0
+        for keys in prefix {
+          body(keys, column)
+          column += keys.count
+        }
+      }
+      for tile in stride(from: all.lowerBound, to: all.upperBound, by: height) {
+        let queries = tile..<min(tile + height, all.upperBound)
+        overPrefix { score(queries, row: 0, keys: $0, column: $1) }
+        for index in run {
+          let segment = segments[index]
+          // Of several segments each lies in this tile as a whole; a single one may take several tiles.
+          let own = segment.clamped(to: queries)
+          guard !own.isEmpty else { continue }
+          let (row, first) = (own.lowerBound - tile, own.lowerBound - segment.lowerBound)
+          let columns = shared + first + own.count
+          score(own, row: row, keys: segment.lowerBound..<own.upperBound, column: shared)
+          ck_attention_softmax(
+            scores.base + row * scores.stride, scores.stride, shape.scale, shared + first + 1,
+            logSumExp.base + own.lowerBound * logSumExp.stride + head, logSumExp.stride, own.count, columns)
+        }
+        overPrefix { mix(queries, row: 0, keys: $0, column: $1) }
+        for index in run {
+          let own = segments[index].clamped(to: queries)
+          guard !own.isEmpty else { continue }
+          mix(
+            own, row: own.lowerBound - tile, keys: segments[index].lowerBound..<own.upperBound, column: shared)
+        }
       }
     }
   }
@@ -42,6 +93,7 @@ extension CPUBackend {
     _ dOut: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logSumExp: Tensor, segments: Segments,
     shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor
   ) {
+    precondition(!segments.hasPrefixes, "attention with shared prefixes has no gradient")
     overwriting(dq, dk, dv)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads

@@ -132,11 +132,14 @@ public protocol Backend: AnyObject {
 
   /// Causal attention inside each segment: out = softmax(scale·QKᵀ + mask)·V.
   ///
+  /// Keys and values of a segment's prefix stand before its own, seen by every query of it.
   /// - Shapes: q, out [N, H·D]; k, v [N, keyHeads·D]; logSumExp [N, H] of the scaled scores; may be strided
   func attention(
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, shape: AttentionShape, into out: Tensor,
     logSumExp: Tensor)
   /// Gradients of `attention`; dq, dk, dv are overwritten.
+  ///
+  /// - Precondition: no segment has a prefix
   func attentionGradient(
     _ dOut: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logSumExp: Tensor, segments: Segments,
     shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor)

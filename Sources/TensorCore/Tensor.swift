@@ -69,19 +69,3 @@ public struct Tensor: Sendable {
     _ = buffer.update(fromContentsOf: values)
   }
 }
-
-/// Where sequences lie in a flattened batch: sequence s holds the tokens `starts[s] ..< starts[s + 1]`.
-public struct Segments: Sendable, Equatable {
-  public let starts: [Int]
-  public init(lengths: [Int]) {
-    var starts = [0]
-    starts.reserveCapacity(lengths.count + 1)
-    for length in lengths { starts.append(starts[starts.count - 1] + length) }
-    self.starts = starts
-  }
-  public var count: Int { starts.count - 1 }
-  public var tokens: Int { starts[starts.count - 1] }
-  public subscript(index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
-  public var lengths: [Int] { (0..<count).map { self[$0].count } }
-  public var longest: Int { (0..<count).map { self[$0].count }.max() ?? 0 }
-}

@@ -1,4 +1,4 @@
-// Contract cases for attention: segments of length 1, shared key heads, one fused buffer, sharp scores.
+// Contract cases for attention: segments of length 1, shared key heads, one fused buffer, sharp scores, prefixes.
 import TensorCore
 
 extension BackendContract {
@@ -17,6 +17,13 @@ extension BackendContract {
         strided: false,
         deviation: 30, tolerance: .sharpAttention)
     },
+    ContractCase("attention after shared prefixes") { bench in
+      for (lengths, parents, shape) in prefixShapes {
+        for strided in [false, true] {
+          attendForward(bench, Segments(lengths: lengths, parents: parents), shape, strided: strided)
+        }
+      }
+    },
   ]
 
   private static let attentionShapes: [([Int], AttentionShape)] = [
@@ -32,6 +39,40 @@ extension BackendContract {
     ([300, 2], AttentionShape(heads: 1, keyHeads: 1, headDimension: 6, scale: 0.4)),
     ([130], AttentionShape(heads: 2, keyHeads: 1, headDimension: 64, scale: 0.125)),
   ]
+
+  /// Children of a whole text, of a child, of a far segment; long ones; siblings beyond a tile; empty segments.
+  private static let prefixShapes: [([Int], [Int?], AttentionShape)] = [
+    ([1, 1], [nil, 0], AttentionShape(heads: 1, keyHeads: 1, headDimension: 1, scale: 1)),
+    ([5, 2, 3, 1], [nil, 0, 0, 0], AttentionShape(heads: 4, keyHeads: 2, headDimension: 4, scale: 0.5)),
+    (
+      [7, 4, 2, 3, 6, 1, 2, 4, 3], [nil, 0, 1, 1, 0, 4, 4, nil, 7],
+      AttentionShape(heads: 6, keyHeads: 3, headDimension: 5, scale: 0.447)
+    ),
+    ([3, 5, 0, 2, 4], [nil, nil, 0, 2, 1], AttentionShape(heads: 2, keyHeads: 1, headDimension: 3, scale: 0.5)),
+    (
+      [90, 70, 150, 1, 40, 30, 20], [nil, 0, 1, 1, 1, 0, 0],
+      AttentionShape(heads: 2, keyHeads: 1, headDimension: 16, scale: 0.25)
+    ),
+    ([4, 530, 3], [nil, 0, 1], AttentionShape(heads: 1, keyHeads: 1, headDimension: 6, scale: 0.4)),
+  ]
+
+  private static func attendForward(
+    _ bench: ContractBench, _ segments: Segments, _ shape: AttentionShape, strided: Bool
+  ) {
+    bench.context =
+      "segments at \(segments.starts) with prefixes, \(shape.heads)/\(shape.keyHeads) heads of "
+      + "\(shape.headDimension)" + (strided ? ", strided" : "")
+    let (width, keyWidth) = (shape.heads * shape.headDimension, shape.keyHeads * shape.headDimension)
+    let q = bench.normal("q", segments.tokens, width, strided: strided)
+    let k = bench.normal("k", segments.tokens, keyWidth, strided: strided)
+    let v = bench.normal("v", segments.tokens, keyWidth, strided: strided)
+    let out = bench.blank("out", q.rows, q.columns, strided: strided)
+    let logSumExp = bench.blank("logSumExp", q.rows, shape.heads, strided: strided)
+    bench.backend.attention(
+      q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
+    bench.output("out", out, .attention, floor: 1)
+    bench.output("logSumExp", logSumExp, .attention, floor: 1)
+  }
 
   private static func attend(
     _ bench: ContractBench, _ lengths: [Int], _ shape: AttentionShape, strided: Bool, deviation: Float = 1,

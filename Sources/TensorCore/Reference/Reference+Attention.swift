@@ -1,4 +1,4 @@
-// The reference's causal attention: one query, one head at a time, over the keys of its own segment.
+// The reference's causal attention: one query, one head at a time, over the keys of its prefix and segment.
 // The gradient rebuilds each probability from the stored log-sum-exp, as a fast backend must.
 
 extension ReferenceBackend {
@@ -11,11 +11,12 @@ extension ReferenceBackend {
     requireShape(logSumExp, q.rows, shape.heads, "attention: logSumExp")
     let dimension = shape.headDimension
     for segment in 0..<segments.count {
+      let prefix = segments.prefix(of: segment).flatMap { Array($0) }
       for head in 0..<shape.heads {
         let queryColumn = head * dimension
         let keyColumn = keyHead(of: head, shape) * dimension
         for query in segments[segment] {
-          let keys = segments[segment].lowerBound...query
+          let keys = prefix + Array(segments[segment].lowerBound...query)
           let scores = keys.map { score(q, query, queryColumn, k, $0, keyColumn, shape) }
           let top = scores.max() ?? 0
           let total = scores.reduce(0) { $0 + Maths.exp($1 - top) }
@@ -37,6 +38,7 @@ extension ReferenceBackend {
     shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor
   ) {
     requireAttention(q, k, v, segments, shape)
+    precondition(!segments.hasPrefixes, "attention with shared prefixes has no gradient")
     for (x, like, name) in [(dOut, q, "dOut"), (out, q, "out"), (dq, q, "dq"), (dk, k, "dk"), (dv, v, "dv")] {
       requireShape(x, like.rows, like.columns, "attentionGradient: \(name)")
     }
