@@ -98,8 +98,8 @@ let package = Package(
     .executableTarget(
       name: "retain",
       dependencies: [
-        "Runs", "Tuning", "Reports", "Experiment", "Probes", "Curvature", "Training", "Models", "Layers",
-        "Corpus", "Archive", "Ledger", "StrictJSON", "TensorCPU", "TensorCore", "CKernels", argumentParser,
+        "Runs", "Tuning", "Reports", "Experiment", "Continual", "Probes", "Curvature", "Training", "Models",
+        "Layers", "Corpus", "Archive", "Ledger", "StrictJSON", "TensorCPU", "TensorCore", "CKernels", argumentParser,
       ], swiftSettings: strict),
 
     // Tests mirror the targets.

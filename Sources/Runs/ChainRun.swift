@@ -309,9 +309,11 @@ public final class ChainRun {
         stageTokens += tokens
         replayed += old.reduce(0) { $0 + $1.inputs.count }
       }
+      let pulls = stack.flatMap(\.pulls)
       let report = trainStep(
         batches, learningRate: schedule.learningRate.learningRate(progress.step), maximumNorm: training.maxGradNorm,
-        pulls: stack.flatMap(\.pulls))
+        pulls: pulls)
+      let penalty = pulls.reduce(report.penalty) { $0 + $1.constant }
       progress.step += 1
       progress.cursor = rows.cursor
       progress.stageTokens += stageTokens
@@ -328,7 +330,7 @@ public final class ChainRun {
           .step(
             StepRecord(
               stage: stagePlan.name, step: progress.step, loss: report.loss,
-              penalty: stack.contains { !$0.pulls.isEmpty } ? report.penalty : nil, learningRate: report.learningRate,
+              penalty: pulls.isEmpty ? nil : penalty, learningRate: report.learningRate,
               gradientNorm: report.gradientNorm, tokens: stageTokens, replayTokens: replayed,
               seconds: now - lastLogged, tokensPerSecond: speed)))
         lastLogged = now
@@ -338,7 +340,7 @@ public final class ChainRun {
       observer.progress(
         StepProgress(
           variant: variant, stage: stagePlan.name, step: progress.step, steps: schedule.steps, loss: report.loss,
-          penalty: report.penalty, learningRate: report.learningRate, gradientNorm: report.gradientNorm,
+          penalty: penalty, learningRate: report.learningRate, gradientNorm: report.gradientNorm,
           tokens: stageTokens + replayed, tokensPerSecond: speed,
           secondsLeft: perStep * Double(schedule.steps - progress.step), isLogged: isLogged))
       if let reason = divergence(report, threshold: training.lossWatchdogThreshold) {

@@ -15,13 +15,18 @@ public struct QuadraticPull: Sendable {
   public let curvature: Tensor?
   public let anchor: Tensor
   public let form: Form
-  public init(strength: Float, curvature: Tensor?, anchor: Tensor, form: Form) {
+  /// What a reported penalty has beside the quadratic, whatever θ is: the part of merged pulls that moves nothing.
+  ///
+  /// Optimizers neither use it nor add it to the penalty they return.
+  public let constant: Double
+  public init(strength: Float, curvature: Tensor?, anchor: Tensor, form: Form, constant: Double = 0) {
     self.strength = strength
     self.curvature = curvature
     self.anchor = anchor
     self.form = form
+    self.constant = constant
   }
-  /// The same pull on a contiguous range of the parameters.
+  /// The same pull on a contiguous range of the parameters, without the constant.
   public func slice(_ range: Range<Int>) -> QuadraticPull {
     QuadraticPull(strength: strength, curvature: curvature?.slice(range), anchor: anchor.slice(range), form: form)
   }

@@ -1,5 +1,6 @@
 // The measuring itself: medians of steps, the machine's peak, and the three tasks that train.
 import CKernels
+import Continual
 import Curvature
 import Glibc
 import Layers
@@ -12,27 +13,30 @@ import Training
 
 /// One benchmark: a shape, a batch and how often.
 struct Bench {
-  let shape: BenchShape
   let batch: Int
   let length: Int
   let steps: Int
+  /// Gradient checkpointing: blocks run again on the way back.
   let recomputes: Bool
   let backend: CPUBackend
   let configuration: TransformerConfiguration
   let operations: OperationCount
-
-  init(shape: BenchShape, batch: Int, length: Int, steps: Int, recomputes: Bool, backend: CPUBackend) {
-    self.shape = shape
-    self.batch = batch
-    self.length = length
-    self.steps = steps
-    self.recomputes = recomputes
-    self.backend = backend
-    configuration = shape.configuration(length: length)
-    operations = OperationCount(configuration)
-  }
+  /// Loaded weights and batches, where some are wanted instead of random ones.
+  let model: Transformer?
+  let batches: [Batch]?
+  /// Documents that each sequence consists of; attention stays inside each.
+  let documents: Int
+  let learningRate: Double
+  /// Pasts that `ewc` holds on to.
+  let pasts: Int
+  let variant: ElasticWeightConsolidation.Variant
 
   var tokens: Int { batch * length }
+  /// Tokens of every document of a step.
+  var lengths: [Int] {
+    let each = Self.documentLengths(documents, of: length)
+    return (0..<batch).flatMap { _ in each }
+  }
   /// Trainable numbers of the shape.
   var parameters: Int { (try? configuration.parameterCount()) ?? 0 }
 
@@ -68,31 +72,53 @@ struct Bench {
     }
   }
 
+  /// Documents of one, two, three … parts of a sequence, so that they differ in length; the last takes what is left.
+  static func documentLengths(_ count: Int, of length: Int) -> [Int] {
+    let parts = count * (count + 1) / 2
+    var lengths = (1..<max(1, count)).map { max(1, $0 * length / parts) }
+    lengths.append(length - lengths.reduce(0, +))
+    return lengths
+  }
+
   /// Median seconds of a step, after two that warm caches, pools and threads.
   func median(_ step: () throws -> Void) rethrows -> Double {
     for _ in 0..<2 { try step() }
-    var seconds: [Double] = []
-    for _ in 0..<steps {
-      let begun = Machine.seconds
-      try step()
-      seconds.append(Machine.seconds - begun)
+    return Self.median(try (0..<steps).map { _ in try Self.seconds(step) })
+  }
+  /// Medians of two kinds of step taken in turn, and the median of the second's time ÷ the first's in each turn.
+  func medians(_ first: () throws -> Void, _ second: () throws -> Void) rethrows -> (Double, Double, ratio: Double) {
+    for _ in 0..<2 {
+      try first()
+      try second()
     }
-    seconds.sort()
-    let middle = seconds.count / 2
-    return seconds.count % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2
+    let pairs = try (0..<steps).map { _ in (try Self.seconds(first), try Self.seconds(second)) }
+    return (Self.median(pairs.map(\.0)), Self.median(pairs.map(\.1)), Self.median(pairs.map { $1 / $0 }))
+  }
+  private static func seconds(_ step: () throws -> Void) rethrows -> Double {
+    let begun = Machine.seconds
+    try step()
+    return Machine.seconds - begun
+  }
+  private static func median(_ readings: [Double]) -> Double {
+    let sorted = readings.sorted()
+    let middle = sorted.count / 2
+    return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
   }
 
   func transformer() throws -> Transformer {
-    let model = try ModelCatalog.initialize(configuration, random: RandomStream(seed: 17), on: backend)
+    let model = try model ?? ModelCatalog.initialize(configuration, random: RandomStream(seed: 17), on: backend)
     model.recomputesBlocks = recomputes
     return model
   }
-  /// Sequences of random ids; one more than `length` is drawn, so that every input has a target.
+  /// What step after step trains on, over and over: the given batches, or one of random ids.
+  func trainingBatches() -> [Batch] { batches ?? [randomBatch()] }
+
+  /// Documents of random ids; one more than its length is drawn, so that every input has a target.
   func randomBatch() -> Batch {
     var random = RandomStream(seed: 17).forked("tokens")
     return Batch(
-      (0..<batch).map { _ in
-        let ids = (0...length).map { _ in Int32(random.integer(below: configuration.vocabularySize)) }
+      lengths.map { count in
+        let ids = (0...count).map { _ in Int32(random.integer(below: configuration.vocabularySize)) }
         return Exemplar(inputs: Array(ids.dropLast()), targets: Array(ids.dropFirst()))
       })
   }
@@ -104,40 +130,68 @@ struct Bench {
     return tensor
   }
 
-  /// A full AdamW step; pulled by one past, its Fisher and anchor like those of EWC.
+  /// A full AdamW step; pulled, in turn with plain ones, by an EWC that holds on to `pasts`.
   private func train(pulled: Bool) throws -> BenchResult {
     let model = try transformer()
     let optimizer = Optimizer(OptimizerSettings(weightDecay: 0.01), model.parameters, on: backend)
-    let step = TrainStep(model, optimizer: optimizer, on: backend)
-    let pulls =
-      pulled
-      ? [
-        QuadraticPull(
-          strength: 1, curvature: uniform(1, model.parameters.count),
-          anchor: backend.copied(model.parameters.values),
-          form: .proximal)
-      ] : []
-    let batch = randomBatch()
-    var last: StepReport?
-    let seconds = median { last = step([batch], learningRate: 1e-4, maximumNorm: 1, pulls: pulls) }
+    let trainStep = TrainStep(model, optimizer: optimizer, on: backend)
+    let batches = trainingBatches()
+    var (losses, last): ([Double], StepReport?) = ([], nil)
+    func step(_ pulls: [QuadraticPull]) {
+      let report = trainStep(
+        [batches[losses.count % batches.count]], learningRate: learningRate, maximumNorm: 1, pulls: pulls)
+      losses.append(report.loss)
+      last = report
+    }
+    let operations = operations.total(lengths: lengths)
+    guard pulled else {
+      let seconds = median { step([]) }
+      return BenchResult(
+        seconds: seconds, tokens: tokens, operations: operations, loss: losses.last,
+        details: [.init("learning_rate", .number(learningRate)), .init("losses", .array(losses.map { .number($0) }))])
+    }
+    let method = try consolidated(model)
+    let (plain, seconds, ratio) = medians({ step([]) }, { step(method.pulls) })
     return BenchResult(
-      seconds: seconds, tokens: tokens, operations: operations.perToken(length: length) * Double(tokens),
-      loss: last?.loss, details: pulled ? [.init("penalty", JSON(last?.penalty))] : [])
+      seconds: seconds, tokens: tokens, operations: operations, loss: losses.last,
+      details: [
+        .init("penalty", JSON(last?.penalty)), .init("pasts", .integer(pasts)),
+        .init("variant", .string(variant.rawValue)), .init("pulls", .integer(method.pulls.count)),
+        .init("plain_seconds_per_step", .number(plain)), .init("ratio_to_plain", .number(ratio)),
+      ])
+  }
+
+  /// EWC that has been told about `pasts` with random Fishers, each somewhere else.
+  private func consolidated(_ model: Transformer) throws -> ElasticWeightConsolidation {
+    let store = model.parameters
+    let method = ElasticWeightConsolidation(
+      .init(strength: .fixed(1), variant: variant), store, on: backend)
+    let start = backend.copied(store.values)
+    for past in 0..<pasts {
+      method.absorb(uniform(1, store.count), weight: 1)
+      backend.add(start, scaled: 1e-3 * Float(past + 1), into: store.values)
+    }
+    backend.copy(start, into: store.values)
+    try method.stageWillBegin(
+      StageScope(network: model, stage: 1, name: "bench", tokens: tokens, random: RandomStream(seed: 17)))
+    return method
   }
 
   private func fisher() throws -> BenchResult {
     let model = try transformer()
-    let batch = randomBatch()
-    let recipe = FisherRecipe(labels: .observed, unit: .sequence, examples: self.batch)
+    let batch = trainingBatches()[0]
+    let recipe = FisherRecipe(labels: .observed, unit: .sequence, examples: batch.segments.count)
     let losses = model.negativeLogLikelihoods(batch, on: backend)
+    var estimate: FisherEstimate?
     let seconds = try median {
-      _ = try DiagonalFisher.estimate(
+      estimate = try DiagonalFisher.estimate(
         model, over: [batch], recipe: recipe, random: RandomStream(seed: 17), on: backend)
     }
+    let trace = estimate.map { $0.values.buffer.reduce(0) { $0 + Double($1) } }
     return BenchResult(
-      seconds: seconds, tokens: tokens, operations: operations.perToken(length: length) * Double(tokens),
+      seconds: seconds, tokens: tokens, operations: operations.total(lengths: lengths),
       loss: losses.reduce(0) { $0 + Double($1) } / Double(max(1, losses.count)),
-      details: [.init("recipe", .string(recipe.description))])
+      details: [.init("recipe", .string(recipe.description)), .init("trace", JSON(trace))])
   }
 }
 

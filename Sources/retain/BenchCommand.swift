@@ -9,8 +9,8 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure throughput on a named model shape with random weights.",
     discussion: """
-      train: a full AdamW step. ewc: the same with the penalty of one consolidated past. fisher: the exact
-      per-sequence empirical diagonal. gemm, attention, head, optimizer: the parts. checkpoint, tokenize:
+      train: a full AdamW step. ewc: the same with the penalty of consolidated pasts, in turn with plain steps.
+      fisher: the exact per-sequence empirical diagonal. gemm, attention, head, optimizer: the parts. checkpoint, tokenize:
       what surrounds training.
       """)
 
@@ -26,6 +26,7 @@ struct BenchCommand: ParsableCommand {
   var batch = 8
   @Option(help: ArgumentHelp("Tokens a sequence.", valueName: "n"))
   var seq = 256
+  @OptionGroup var inputs: BenchInputs
   @OptionGroup var precision: PrecisionOption
   @OptionGroup var threads: ThreadOption
   @Option(help: ArgumentHelp("Measured steps, after two that are not; the median counts.", valueName: "n"))
@@ -48,8 +49,8 @@ struct BenchCommand: ParsableCommand {
     }
     let backend = try threads.backend()
     try precision.apply(to: backend)
-    let bench = Bench(
-      shape: model, batch: batch, length: seq, steps: steps, recomputes: gradientCheckpointing, backend: backend)
+    let bench = try inputs.bench(
+      task, model, batch: batch, length: seq, steps: steps, recomputes: gradientCheckpointing, backend: backend)
     let before = MachinePeak.gigaflops(threads: backend.threads)
     let result = try bench.measure(task)
     // The better of two readings: another process may have been in the way of one.
@@ -64,13 +65,17 @@ struct BenchCommand: ParsableCommand {
     Say.json(.object(members))
   }
 
+  private static func lastPart(_ path: String) -> String {
+    path.split(separator: "/").last.map(String.init) ?? path
+  }
+
   private func report(_ result: BenchResult, bench: Bench, peak: Double) -> [JSON.Member] {
     let gigaflops = result.operations.map { $0 / result.seconds / 1e9 }
     func rounded(_ value: Double?, _ digits: Int) -> JSON {
       JSON(value.map { Double(Show.fixed($0, digits)) ?? $0 })
     }
     return [
-      .init("task", .string(task.rawValue)), .init("model", .string(model.rawValue)),
+      .init("task", .string(task.rawValue)), .init("model", .string(inputs.weights.map(Self.lastPart) ?? model.rawValue)),
       .init("parameters", .integer(bench.parameters)), .init("batch", .integer(batch)),
       .init("seq", .integer(seq)),
       .init("precision", .string(precision.precision.rawValue)),

@@ -45,7 +45,7 @@ extension Bench {
       heads: configuration.heads, keyHeads: configuration.keyHeads,
       headDimension: configuration.headDimension,
       scale: 1 / Float(configuration.headDimension).squareRoot())
-    let segments = Segments(lengths: [Int](repeating: length, count: batch))
+    let segments = Segments(lengths: lengths)
     let (width, keyWidth) = (shape.heads * shape.headDimension, shape.keyHeads * shape.headDimension)
     let (q, k, v) = (uniform(tokens, width), uniform(tokens, keyWidth), uniform(tokens, keyWidth))
     let (out, sums, dOut) = (
@@ -65,8 +65,10 @@ extension Bench {
     let layers = Double(configuration.layers)
     return BenchResult(
       seconds: (forward + backward) * layers, tokens: tokens,
-      operations: operations.attention(length: length) * Double(tokens),
+      operations: operations.attention(lengths: lengths),
       details: [
+        .init("documents", .integer(documents)),
+        .init("sum_of_squared_lengths", .integer(lengths.reduce(0) { $0 + $1 * $1 })),
         .init("forward_seconds", .number(forward * layers)),
         .init("backward_seconds", .number(backward * layers)),
       ])

@@ -1,6 +1,7 @@
 // The named shapes of benchmarks, and how many operations a token of them costs.
 import ArgumentParser
 import Models
+import Runs
 
 enum BenchShape: String, ExpressibleByArgument, CaseIterable {
   case gpt2, stories15m
@@ -34,6 +35,45 @@ enum BenchShape: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
+/// Sizes that `--shape` puts in the place of the named shape's: hidden=1024,inner=2736,layers=25,heads=16.
+struct ShapeChanges: ExpressibleByArgument, Sendable {
+  private typealias Size = WritableKeyPath<TransformerConfiguration, Int> & Sendable
+  private var sizes: [(key: Size, value: Int)] = []
+  private static let keys: [(name: String, path: Size)] = [
+    ("hidden", \.hiddenSize), ("inner", \.intermediateSize), ("layers", \.layers), ("heads", \.heads),
+    ("key_heads", \.keyHeads), ("vocabulary", \.vocabularySize),
+  ]
+  static var help: String { keys.map(\.name).joined(separator: ", ") }
+
+  init?(argument: String) {
+    for part in argument.split(separator: ",") {
+      let halves = part.split(separator: "=", maxSplits: 1)
+      guard halves.count == 2, let value = Int(halves[1]), (1...1 << 24).contains(value),
+        let key = Self.keys.first(where: { $0.name == halves[0] })
+      else { return nil }
+      sizes.append((key.path, value))
+    }
+  }
+
+  /// - Throws: `RunError` (64) where the sizes do not fit together
+  func applied(to configuration: TransformerConfiguration) throws -> TransformerConfiguration {
+    var changed = configuration
+    for (key, value) in sizes { changed[keyPath: key] = value }
+    if !sizes.contains(where: { $0.key == \.keyHeads }) { changed.keyHeads = changed.heads }
+    guard changed.hiddenSize % (2 * changed.heads) == 0 else {
+      throw usage("--shape: hidden=\(changed.hiddenSize) is not an even multiple of heads=\(changed.heads)")
+    }
+    guard changed.heads % changed.keyHeads == 0 else {
+      throw usage("--shape: heads=\(changed.heads) is not a multiple of key_heads=\(changed.keyHeads)")
+    }
+    guard changed.architecture != "gpt2" || changed.keyHeads == changed.heads else {
+      throw usage("--shape: gpt2 has no key_heads")
+    }
+    changed.headDimension = changed.hiddenSize / changed.heads
+    return changed
+  }
+}
+
 /// Operations of one training token, forward and backward; recomputation is not counted.
 struct OperationCount {
   private let configuration: TransformerConfiguration
@@ -63,6 +103,12 @@ struct OperationCount {
     6 * Double(configuration.layers) * Double(configuration.heads * configuration.headDimension)
       * Double(length)
   }
-  /// 6·(P_lin + P_head) + 6·L·d·T
-  func perToken(length: Int) -> Double { 6 * Double(linear + head) + attention(length: length) }
+  /// 6·(P_lin + P_head) a token and 6·L·d·T² a sequence.
+  func total(lengths: [Int]) -> Double {
+    6 * Double(linear + head) * Double(lengths.reduce(0, +)) + attention(lengths: lengths)
+  }
+  /// Attention among the tokens of each sequence: 6·L·d·ΣT².
+  func attention(lengths: [Int]) -> Double {
+    lengths.reduce(0) { $0 + attention(length: $1) * Double($1) }
+  }
 }

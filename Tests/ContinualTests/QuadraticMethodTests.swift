@@ -152,6 +152,74 @@ final class Idle: Network {
     #expect(merged[0].anchor.toArray()[1] == t2[1])
   }
 
+  /// Ten pasts: one pull, whose penalty is the sum of ten penalties wherever the parameters are.
+  @Test func tenPastsCostOnePullAndReportTheSumOfTheirPenalties() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(3, variant: .separate)
+    let pasts = tenPasts
+    for past in pasts { world.absorb(past.fisher, at: past.anchor, into: ewc) }
+    #expect(ewc.pulls.count == 1)
+    for place in [t1, t2, [3, 2, 1, -2], ewc.pulls[0].anchor.toArray()] {
+      world.store.values.assign(place)
+      let merged = world.descend([0, 0, 0, 0], t1, pulls: ewc.pulls, steps: 1, adam: false, rate: 0)
+      var sum = 0.0
+      for past in pasts {
+        for i in 0..<4 {
+          let displacement = Double(place[i]) - Double(past.anchor[i])
+          sum += 1.5 * Double(past.fisher[i]) * displacement * displacement
+        }
+      }
+      let reported = merged + ewc.pulls[0].constant
+      #expect(abs(reported - sum) < 1e-5 * sum, "\(reported), sum of ten \(sum)")
+    }
+  }
+
+  @Test(arguments: [ElasticWeightConsolidation.Variant.separate, .online]) func tenPastsResumeBitForBit(
+    variant: ElasticWeightConsolidation.Variant
+  ) throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(3, variant: variant)
+    let again = try world.ewc(3, variant: variant)
+    for (number, past) in tenPasts.enumerated() {
+      world.absorb(past.fisher, at: past.anchor, into: ewc)
+      // The other one is saved and restored after every fifth past.
+      world.absorb(past.fisher, at: past.anchor, into: again)
+      if number % 5 == 4 {
+        let state = MemoryState()
+        again.write(to: state)
+        try again.restore(from: state)
+      }
+    }
+    let (one, other) = (ewc.pulls[0], again.pulls[0])
+    #expect(one.constant == other.constant)
+    #expect((one.constant > 0) == (variant == .separate))
+    #expect(one.curvature?.toArray() == other.curvature?.toArray())
+    #expect(one.anchor.toArray() == other.anchor.toArray())
+  }
+
+  /// Files of before the constant was kept are read; their penalty lacks it.
+  @Test func stateWithoutAConstantIsRead() throws {
+    let world = VectorWorld(t1)
+    let old = try world.ewc(3, variant: .online)
+    world.absorb(f1, at: t1, into: old)
+    let state = MemoryState()
+    old.write(to: state)
+    let ewc = try world.ewc(3, variant: .separate)
+    try ewc.restore(from: state)
+    #expect(ewc.pulls[0].constant == 0)
+  }
+
+  /// Ten Fishers and anchors, some of the curvatures 0.
+  var tenPasts: [(fisher: [Float], anchor: [Float])] {
+    var random = RandomStream(seed: 4)
+    return (0..<10).map { number in
+      (
+        (0..<4).map { $0 == number % 5 ? 0 : Float(random.uniform()) },
+        (0..<4).map { _ in Float(2 * random.uniform() - 1) }
+      )
+    }
+  }
+
   @Test func onlineForgetsByItsDecay() throws {
     let world = VectorWorld(t1)
     let ewc = try world.ewc(1, variant: .online, decay: 0.5)

@@ -6,7 +6,8 @@ import Training
 
 /// penalty = ½ λ Σ_k Σ_i F_k,i (θ_i − θ_k,i)², all pasts merged into one curvature and one anchor.
 ///
-/// separate: F̄ = Σ w_k F_k, θ̄ = Σ w_k F_k θ_k / F̄; online: F̃_k = γF̃_{k−1} + w_k F_k with the newest anchor.
+/// separate: F̄ = Σ w_k F_k, θ̄ = Σ w_k F_k θ_k / F̄, and the constant by which the sum over pasts exceeds that one
+/// quadratic; online: F̃_k = γF̃_{k−1} + w_k F_k with the newest anchor.
 /// w_k = 1 and strength λ for a numeric λ; w_k = N_k and strength 1/N_new for the Laplace posterior.
 /// - Cost: 8 bytes a parameter and step, whatever the number of pasts
 /// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
@@ -102,6 +103,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   /// Merged curvature and anchor. [1, P]; nil before the first past.
   private var curvature: Tensor?
   private var anchor: Tensor?
+  /// ½ Σ_k Σ_i w_k F_k,i (θ_k,i − θ̄_i)²: the penalty of separate pasts at their merged anchor; 0 online.
+  private var constant = 0.0
   private var pasts = 0
   private var strength: Float = 0
 
@@ -139,7 +142,11 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
 
   public var pulls: [QuadraticPull] {
     guard let curvature, let anchor else { return [] }
-    return [QuadraticPull(strength: strength, curvature: curvature, anchor: anchor, form: settings.form)]
+    return [
+      QuadraticPull(
+        strength: strength, curvature: curvature, anchor: anchor, form: settings.form,
+        constant: Double(strength) * constant)
+    ]
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {
@@ -170,6 +177,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       backend.add(fisher, scaled: 1, into: curvature)
       backend.copy(store.values, into: anchor)
     case .separate:
+      constant += disagreement(curvature, anchor, fisher, store.values)
       // θ̄ ← (F̄θ̄ + Fθ) / (F̄ + F); where nothing is known yet the newest anchor stands
       let weighted = backend.zeros(1, store.count)
       backend.addProduct(curvature, anchor, scaled: 1, into: weighted)
@@ -177,6 +185,20 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       backend.add(fisher, scaled: 1, into: curvature)
       backend.divide(weighted, by: curvature, otherwise: store.values, into: anchor)
     }
+  }
+
+  /// ½ Σ F̄F/(F̄ + F)·(θ − θ̄)²: what two pasts cost together where they meet.
+  ///
+  /// F̄(x − θ̄)² + F(x − θ)² = (F̄ + F)(x − m)² + F̄F/(F̄ + F)·(θ − θ̄)² with m = (F̄θ̄ + Fθ)/(F̄ + F)
+  private func disagreement(_ merged: Tensor, _ anchor: Tensor, _ fisher: Tensor, _ values: Tensor) -> Double {
+    let sum = backend.copied(merged)
+    backend.add(fisher, scaled: 1, into: sum)
+    let share = backend.empty(1, store.count)
+    // Where the sum is 0 so is F.
+    backend.divide(fisher, by: sum, otherwise: fisher, into: share)
+    backend.fill(sum, 0)
+    backend.addProduct(merged, share, scaled: 1, into: sum)
+    return backend.quadratic(values, anchor: anchor, curvature: sum) / 2
   }
 
   /// Sequences for the Fisher: a random choice of at most `examples`.
@@ -211,10 +233,16 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     store.write(
       curvature, to: writer, under: "fisher", description: "merged diagonal Fisher information, per scored token")
     store.write(anchor, to: writer, under: "anchor", description: "merged anchor θ* of the quadratic penalty")
+    if settings.variant == .separate {
+      writer.doubles(
+        "constant", [constant], description: "what the sum of all pasts' penalties exceeds the merged one by, ÷ λ")
+    }
   }
 
   public func restore(from reader: any StateReader) throws {
     pasts = try reader.integers("pasts").first ?? 0
+    // Absent in the online form, and in files of before it was kept.
+    constant = try reader.contains("constant") ? reader.doubles("constant").first ?? 0 : 0
     guard pasts > 0 else {
       (curvature, anchor) = (nil, nil)
       return
