@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # A forced BLAS core halves products on CPUs with AVX-512; Retain picks the core itself.
 unexport OPENBLAS_CORETYPE
 
-PACKAGES := libopenblas-dev libhdf5-dev zlib1g-dev pkg-config
+PACKAGES := libopenblas-dev libdnnl-dev libhdf5-dev zlib1g-dev pkg-config
 SWIFT_FLAGS := -c release --explicit-target-dependency-import-check error
 BIN := .build/release/retain
 

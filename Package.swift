@@ -1,6 +1,11 @@
 // swift-tools-version: 6.2
 // The manifest is the map: targets stand floor by floor, and a floor imports only from floors below it.
+import Foundation
 import PackageDescription
+
+// oneDNN is linked where it is installed; without it OpenBLAS computes every product, in fp32.
+let oneDNNHeaders = ["/usr/include", "/usr/local/include"].map { $0 + "/oneapi/dnnl/dnnl.h" }
+let hasOneDNN = oneDNNHeaders.contains { FileManager.default.fileExists(atPath: $0) }
 
 let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 
@@ -31,6 +36,8 @@ let package = Package(
     .systemLibrary(name: "CHDF5", pkgConfig: "hdf5-serial", providers: [.apt(["libhdf5-dev"])]),
     /// Lets Swift read and write gzip.
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    /// Matrix products of oneDNN, fp32 and bf16, by either of its C interfaces; empty where it is not installed.
+    .target(name: "COneDNN", linkerSettings: hasOneDNN ? [.linkedLibrary("dnnl"), .linkedLibrary("dl")] : []),
     /// Our single-threaded C kernels on pointers and sizes.
     .target(
       name: "CKernels",
@@ -48,8 +55,8 @@ let package = Package(
     floor("Ledger", ["StrictJSON"]),
 
     // Floor 2, hands.
-    /// The fast backend: OpenBLAS for products, CKernels for the rest, Swift for scheduling.
-    floor("TensorCPU", ["TensorCore", "CKernels", "COpenBLAS"]),
+    /// The fast backend: oneDNN and OpenBLAS for products, CKernels for the rest, Swift for scheduling.
+    floor("TensorCPU", ["TensorCore", "CKernels", "COneDNN", "COpenBLAS"]),
     /// HDF5 checkpoints and safetensors: named tensors on disk.
     floor("Archive", ["StrictJSON", "CHDF5", "CChecksums"]),
     /// Text to tokens to packed rows.

@@ -9,8 +9,19 @@
 #define CK_DISPATCHED
 #endif
 #define CK_INLINE static inline __attribute__((always_inline))
+// Iterations are independent, though results may lie exactly where operands do: without this the compiler's check for
+// overlap would choose the scalar loop there.
+#define CK_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
 // Sums may be reordered into vector lanes; the order depends on the CPU only, never on threads.
 #define CK_REORDER _Pragma("clang fp reassociate(on) contract(fast)")
+
+// A float's bits as bfloat16: nearest, ties to even; the quiet bit keeps what is not a number from turning into infinity.
+CK_INLINE uint16_t ck_bf16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
+  return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest);
+}
 
 // e^x for |relative error| < 2e-7, clamped to the normal range. Cody and Waite reduction, degree 6.
 CK_INLINE float ck_exp(float x) {

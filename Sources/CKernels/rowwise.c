@@ -5,6 +5,7 @@ CK_DISPATCHED
 void ck_rowwise_add_bias(const float *bias, float *y, long y_stride, long rows, long columns) {
   for (long r = 0; r < rows; r++) {
     float *row = y + r * y_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) row[c] += bias[c];
   }
 }
@@ -13,6 +14,7 @@ CK_DISPATCHED
 void ck_rowwise_column_sums(const float *x, long x_stride, float *sums, long rows, long columns) {
   for (long r = 0; r < rows; r++) {
     const float *row = x + r * x_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) sums[c] += row[c];
   }
 }
@@ -62,8 +64,10 @@ void ck_rowwise_normalize_gradient(const float *dy, long dy_stride, const float 
     along *= inverse * inverse / columns;
     sum = centred ? sum / columns : 0;
     if (accumulate) {
+      CK_ELEMENTWISE
       for (long c = 0; c < columns; c++) out[c] += inverse * (up[c] * gain[c] - sum - (in[c] - mean) * along);
     } else {
+      CK_ELEMENTWISE
       for (long c = 0; c < columns; c++) out[c] = inverse * (up[c] * gain[c] - sum - (in[c] - mean) * along);
     }
   }
@@ -77,6 +81,7 @@ void ck_rowwise_normalized_product(const float *dy, long dy_stride, const float 
     const float *in = x + r * x_stride, *up = dy + r * dy_stride;
     float *to = out + r * out_stride;
     float mean = statistics[r * statistics_stride], inverse = statistics[r * statistics_stride + 1];
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) to[c] = up[c] * (in[c] - mean) * inverse;
   }
 }
@@ -87,6 +92,7 @@ void ck_rowwise_gated_silu(const float *gate, long gate_stride, const float *up,
   for (long r = 0; r < rows; r++) {
     const float *g = gate + r * gate_stride, *u = up + r * up_stride;
     float *out = y + r * y_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) out[c] = g[c] / (1.0f + ck_exp(-g[c])) * u[c];
   }
 }
@@ -94,15 +100,19 @@ void ck_rowwise_gated_silu(const float *gate, long gate_stride, const float *up,
 CK_DISPATCHED
 void ck_rowwise_gated_silu_gradient(const float *dy, long dy_stride, const float *gate, long gate_stride,
                                     const float *up, long up_stride, float *dgate, long dgate_stride, float *dup,
-                                    long dup_stride, long rows, long columns) {
+                                    long dup_stride, float *y, long y_stride, long rows, long columns) {
   for (long r = 0; r < rows; r++) {
     const float *d = dy + r * dy_stride, *g = gate + r * gate_stride, *u = up + r * up_stride;
-    float *dg = dgate + r * dgate_stride, *du = dup + r * dup_stride;
+    float *dg = dgate + r * dgate_stride, *du = dup + r * dup_stride, *out = y + r * y_stride;
+    // Every value is read before any is written: the results may lie where the operands do.
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) {
-      float sigmoid = 1.0f / (1.0f + ck_exp(-g[c]));
-      float linear = d[c] * g[c] * sigmoid;
-      dg[c] = d[c] * u[c] * sigmoid * (1.0f + g[c] * (1.0f - sigmoid));
-      du[c] = linear;
+      float gate_value = g[c], up_value = u[c], gradient = d[c];
+      float sigmoid = 1.0f / (1.0f + ck_exp(-gate_value));
+      float silu = gate_value * sigmoid;
+      dg[c] = gradient * up_value * sigmoid * (1.0f + gate_value * (1.0f - sigmoid));
+      du[c] = gradient * silu;
+      out[c] = silu * up_value;
     }
   }
 }
@@ -115,6 +125,7 @@ void ck_rowwise_gelu(const float *x, long x_stride, float *y, long y_stride, lon
   for (long r = 0; r < rows; r++) {
     const float *in = x + r * x_stride;
     float *out = y + r * y_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) {
       float v = in[c], u = CK_GELU_A * (v + CK_GELU_B * v * v * v);
       // (1 + tanh u) / 2 = 1 / (1 + e^(-2u))
@@ -129,6 +140,7 @@ void ck_rowwise_gelu_gradient(const float *dy, long dy_stride, const float *x, l
   for (long r = 0; r < rows; r++) {
     const float *in = x + r * x_stride, *up = dy + r * dy_stride;
     float *out = dx + r * dx_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) {
       float v = in[c], u = CK_GELU_A * (v + CK_GELU_B * v * v * v);
       float half = 1.0f / (1.0f + ck_exp(-2.0f * u));
@@ -143,6 +155,7 @@ void ck_rowwise_relu(const float *x, long x_stride, float *y, long y_stride, lon
   for (long r = 0; r < rows; r++) {
     const float *in = x + r * x_stride;
     float *out = y + r * y_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) out[c] = in[c] > 0 ? in[c] : 0;
   }
 }
@@ -153,6 +166,7 @@ void ck_rowwise_relu_gradient(const float *dy, long dy_stride, const float *y, l
   for (long r = 0; r < rows; r++) {
     const float *up = dy + r * dy_stride, *out = y + r * y_stride;
     float *to = dx + r * dx_stride;
+    CK_ELEMENTWISE
     for (long c = 0; c < columns; c++) to[c] = out[c] > 0 ? up[c] : 0;
   }
 }

@@ -32,12 +32,13 @@ CK_INLINE float exponential_sum(const float *row, float largest, long columns) {
 
 CK_DISPATCHED
 void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, float scale, float *losses,
-                             long rows, long columns) {
+                             uint16_t *rounded, long rows, long columns) {
   CK_REORDER
   for (long r = 0; r < rows; r++) {
     float *row = logits + r * stride;
     if (targets[r] < 0) {
       for (long c = 0; c < columns; c++) row[c] = 0;
+      if (rounded) memset(rounded + r * stride, 0, columns * sizeof *rounded);
       losses[r] = 0;
       continue;
     }
@@ -48,8 +49,18 @@ void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets,
       sum += e;
     }
     float factor = scale / sum;
-    for (long c = 0; c < columns; c++) row[c] *= factor;
-    row[targets[r]] -= scale;
+    if (rounded) {
+      uint16_t *restrict to = rounded + r * stride;
+      for (long c = 0; c < columns; c++) {
+        row[c] *= factor;
+        to[c] = ck_bf16(row[c]);
+      }
+      row[targets[r]] -= scale;
+      to[targets[r]] = ck_bf16(row[targets[r]]);
+    } else {
+      for (long c = 0; c < columns; c++) row[c] *= factor;
+      row[targets[r]] -= scale;
+    }
     losses[r] = largest - of_target + __builtin_logf(sum);
   }
 }

@@ -2,32 +2,42 @@
 #include "internal.h"
 
 CK_DISPATCHED
+void ck_vector_round(const float *restrict x, uint16_t *restrict rounded, long count) {
+  for (long i = 0; i < count; i++) rounded[i] = ck_bf16(x[i]);
+}
+CK_DISPATCHED
 void ck_vector_fill(float *x, float value, long count) {
   for (long i = 0; i < count; i++) x[i] = value;
 }
 CK_DISPATCHED
 void ck_vector_add(const float *x, float scale, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * x[i];
 }
 CK_DISPATCHED
 void ck_vector_scale(float *x, float factor, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) x[i] *= factor;
 }
 CK_DISPATCHED
 void ck_vector_add_squares(const float *x, float scale, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * x[i] * x[i];
 }
 CK_DISPATCHED
 void ck_vector_square(const float *x, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] = x[i] * x[i];
 }
 CK_DISPATCHED
 void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * a[i] * b[i];
 }
 CK_DISPATCHED
 void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q,
                       long count) {
+  CK_ELEMENTWISE
   for (long i = 0; i < count; i++) q[i] = denominator[i] > 0 ? numerator[i] / denominator[i] : fallback[i];
 }
 
@@ -121,9 +131,14 @@ CK_INLINE void apply_proximal(pull_block *block, float *restrict theta, const fl
   for (long i = 0; i < count; i++) theta[i] += force[i] / (metric[i] + block->stiffness[i]);
 }
 
+CK_INLINE void round_block(const float *restrict theta, uint16_t *restrict rounded, long count) {
+  for (long i = 0; i < count; i++) rounded[i] = ck_bf16(theta[i]);
+}
+
 CK_DISPATCHED
 double ck_vector_adamw(float *parameters, const float *gradient, float *first_moment, float *second_moment,
-                       const ck_pull *pulls, int pull_count, const ck_adamw_step *step, long count) {
+                       uint16_t *rounded, const ck_pull *pulls, int pull_count, const ck_adamw_step *step,
+                       long count) {
   double penalty = 0;
   float eta = step->learning_rate, keep = 1.0f - eta * step->weight_decay;
   float beta1 = step->beta1, beta2 = step->beta2, epsilon = step->epsilon, scale = step->gradient_scale;
@@ -147,14 +162,15 @@ double ck_vector_adamw(float *parameters, const float *gradient, float *first_mo
       penalty += block.penalty;
       if (block.proximal) apply_proximal(&block, theta, metric, eta, pulls, pull_count, b, n);
     }
+    if (rounded) round_block(theta, rounded + b, n);
   }
   return penalty;
 }
 
 CK_DISPATCHED
 double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_buffer, float momentum,
-                     float learning_rate, float weight_decay, float gradient_scale, const ck_pull *pulls,
-                     int pull_count, long count) {
+                     float learning_rate, float weight_decay, float gradient_scale, uint16_t *rounded,
+                     const ck_pull *pulls, int pull_count, long count) {
   double penalty = 0;
   float keep = 1.0f - learning_rate * weight_decay;
   pull_block block;
@@ -179,6 +195,7 @@ double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_b
       penalty += block.penalty;
       if (block.proximal) apply_proximal(&block, theta, metric, learning_rate, pulls, pull_count, b, n);
     }
+    if (rounded) round_block(theta, rounded + b, n);
   }
   return penalty;
 }

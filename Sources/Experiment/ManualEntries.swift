@@ -213,11 +213,18 @@ extension Manual {
     ("training.adam_beta1", "Adam's memory of the gradient. Default: 0.9."),
     ("training.adam_beta2", "Adam's memory of the squared gradient. Default: 0.999."),
     ("training.adam_epsilon", "What Adam adds to the root of the squared gradient. Default: 1e-8."),
-    ("training.precision", "fp32; bf16 is not yet supported. Default: fp32."),
+    ("training.precision", """
+      fp32 | bf16: the numbers in matrix products of training and of the Fisher information. bf16 rounds both \
+      operands and sums in fp32; weights, moments, Fisher and anchors stay fp32, and probes are measured in fp32. \
+      Where the CPU has no bf16 instructions, or Retain was built without oneDNN, fp32 is used and the run says so. \
+      Default: fp32.
+      """),
     (
       "training.gradient_checkpointing",
       """
-      Recomputing activations to save memory: not yet supported. Default: false.
+      Keep only the input of every decoder block and compute the block again on the way back: less \
+      memory for about a third more time, and the same results bit for bit. A run may be continued with \
+      another value; a stage may have its own. Default: false.
       """
     ),
     (

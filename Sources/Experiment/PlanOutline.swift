@@ -139,7 +139,8 @@ extension TrainingPlan {
       ("min_lr_ratio", .number(minLearningRateRatio)), ("weight_decay", .number(weightDecay)),
       ("max_grad_norm", .number(maxGradNorm)), ("adam_beta1", adam ? .number(adamBeta1) : nil),
       ("adam_beta2", adam ? .number(adamBeta2) : nil), ("adam_epsilon", adam ? .number(adamEpsilon) : nil),
-      ("precision", .text("fp32")), ("gradient_checkpointing", .flag(false)), ("freeze", .texts(freeze)),
+      ("precision", .text(precision.rawValue)), ("gradient_checkpointing", .flag(gradientCheckpointing)),
+      ("freeze", .texts(freeze)),
       ("adapter", .text("none")), ("early_stopping_patience", .integer(earlyStoppingPatience)),
       ("loss_watchdog_threshold", .number(lossWatchdogThreshold)))
   }

@@ -15,13 +15,12 @@ extension PlanReader {
       section.integer("early_stopping_patience", in: 0...1_000_000) ?? plan.earlyStoppingPatience
     plan.lossWatchdogThreshold =
       section.number("loss_watchdog_threshold", .nonNegative) ?? plan.lossWatchdogThreshold
-    // Accepted only with the one value that is implemented.
-    _ = section.word("precision", ["fp32"], notYet: ["bf16", "fp16"])
-    _ = section.word("adapter", ["none"], notYet: ["lora"])
-    if section.bool("gradient_checkpointing") == true {
-      section.report(
-        "gradient_checkpointing", "not yet supported", hint: "use false, or a smaller micro_batch_size")
+    if let word = section.word("precision", ["fp32", "bf16"]) {
+      plan.precision = .init(rawValue: word) ?? plan.precision
     }
+    // Accepted only with the one value that is implemented.
+    _ = section.word("adapter", ["none"], notYet: ["lora"])
+    plan.gradientCheckpointing = section.bool("gradient_checkpointing") ?? plan.gradientCheckpointing
     section.finish()
     return plan
   }

@@ -111,6 +111,13 @@ extension PlanReader {
       top.section("evaluate")?.report(
         "eval_steps", "early_stopping_patience needs checks within the stage", hint: "give a number above 0")
     }
+    if case .new(.mlp) = plan.baseModel,
+      ([plan.training] + plan.stages.map(\.training)).contains(where: \.gradientCheckpointing)
+    {
+      collector.report(
+        "gradient_checkpointing has no effect on a classifier",
+        at: top.entry("training")?.value["gradient_checkpointing"]?.place ?? top.place, hint: "remove the key")
+    }
     guard plan.baseData.isEmpty, !plan.baseModel.isNew else { return }
     let warned = top.entry("methods")?.keyPlace ?? top.place
     if plan.methods.contains(where: { $0.name == "replay" }) {

@@ -16,15 +16,18 @@ extension ExperimentPlan {
 
   /// The keys that differ from another plan and may not change on resume, each as `key: there became here`.
   ///
-  /// Everything counts except threads, time_limit, logging, checkpoint.save_*, output_dir, the origin
-  /// of the plan and the search of `tune`, which is no part of a run.
+  /// Everything counts except threads, time_limit, logging, checkpoint.save_*, gradient_checkpointing,
+  /// output_dir, the origin of the plan and the search of `tune`, which is no part of a run.
   public func resumeCompatibilityDifferences(_ other: ExperimentPlan) -> [String] {
     guard case .map(let mine) = outline, case .map(let theirs) = other.outline else { return [] }
     func kept(_ pairs: [(key: String, value: Outline)]) -> Outline {
       .map(pairs.filter { !ExperimentPlan.resumableKeys.contains($0.key) })
     }
-    let here = leaves(kept(mine), path: "")
-    let there = leaves(kept(theirs), path: "")
+    // What is kept in memory changes no number.
+    func deciding(_ pairs: [(key: String, value: Outline)]) -> [(String, String)] {
+      leaves(kept(pairs), path: "").filter { !$0.0.hasSuffix("training.gradient_checkpointing") }
+    }
+    let (here, there) = (deciding(mine), deciding(theirs))
     let hereByKey = Dictionary(here, uniquingKeysWith: { first, _ in first })
     let thereByKey = Dictionary(there, uniquingKeysWith: { first, _ in first })
     var result: [String] = []

@@ -11,6 +11,7 @@ public struct TrainingPlan: Sendable, Equatable {
   }
   public enum ExcessLength: String, Sendable { case split, truncate, drop, `raise` }
   public enum Optimizer: String, Sendable { case adamw, sgd }
+  public enum Precision: String, Sendable { case fp32, bf16 }
   public enum Scheduler: String, Sendable { case cosine, linear, constant, wsd }
 
   public var sequenceLength = 512
@@ -34,6 +35,10 @@ public struct TrainingPlan: Sendable, Equatable {
   public var adamBeta1 = 0.9
   public var adamBeta2 = 0.999
   public var adamEpsilon = 1e-8
+  /// bf16: products of rounded numbers, everything else in Float32.
+  public var precision = Precision.fp32
+  /// Whether blocks are computed again on the way back instead of kept; no number changes.
+  public var gradientCheckpointing = false
   /// Globs of parameter names that are not trained.
   public var freeze: [String] = []
   /// Validation checks without improvement before a stage ends; 0: off.

@@ -6,40 +6,36 @@ import TensorCore
 /// - Shapes: x, y [N, C]
 /// - Source: Shazeer 2020, arXiv:2002.05202
 public struct GatedFeedForward {
-  public let gate: Linear
-  public let up: Linear
+  public let gateAndUp: LinearGroup
   public let down: Linear
   public init(gate: Linear, up: Linear, down: Linear) {
-    self.gate = gate
-    self.up = up
+    gateAndUp = LinearGroup([gate, up])
     self.down = down
   }
 
   public func callAsFunction(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
     let backend = context.backend
-    let g = gate.forward(x, on: backend)
-    let u = up.forward(x, on: backend)
-    let hidden = backend.empty(x.rows, gate.outputs)
-    backend.gatedSiLU(gate: g, up: u, into: hidden)
+    let inner = gateAndUp.forward(x, on: backend)
+    let (gates, ups) = (gateAndUp.columns[0], gateAndUp.columns[1])
+    let hidden = backend.empty(x.rows, down.inputs)
+    backend.gatedSiLU(gate: inner.columns(gates), up: inner.columns(ups), into: hidden)
     let y = down.forward(hidden, on: backend)
     return (
       y,
       { dy, sink in
         let rows = RowMap(context.segments)
         // y = hidden Wd;  hidden = silu(g)·u, computed again: cheaper than keeping it
-        let dHidden = backend.empty(x.rows, gate.outputs)
-        down.inputGradient(dy, into: dHidden, accumulate: false, on: backend)
-        let hidden = backend.empty(x.rows, gate.outputs)
-        backend.gatedSiLU(gate: g, up: u, into: hidden)
+        let hidden = backend.empty(x.rows, down.inputs)
+        down.inputGradient(dy, into: hidden, accumulate: false, on: backend)
+        let dInner = backend.empty(inner.rows, inner.columns)
+        backend.gatedSiLUGradient(
+          hidden, gate: inner.columns(gates), up: inner.columns(ups), dGate: dInner.columns(gates),
+          dUp: dInner.columns(ups), y: hidden)
         down.report(dy, input: hidden, rows: rows, to: sink)
-        let dUp = hidden
-        backend.gatedSiLUGradient(dHidden, gate: g, up: u, dGate: dHidden, dUp: dUp)
-        // g = x Wg;  u = x Wu
+        // [g | u] = x [Wg | Wu]
         let dx = backend.empty(x.rows, x.columns)
-        gate.inputGradient(dHidden, into: dx, accumulate: false, on: backend)
-        gate.report(dHidden, input: x, rows: rows, to: sink)
-        up.inputGradient(dUp, into: dx, accumulate: true, on: backend)
-        up.report(dUp, input: x, rows: rows, to: sink)
+        gateAndUp.inputGradient(dInner, into: dx, on: backend)
+        gateAndUp.report(dInner, input: x, rows: rows, to: sink)
         return dx
       }
     )

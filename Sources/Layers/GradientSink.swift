@@ -63,7 +63,11 @@ public final class Accumulator: GradientSink {
   public func reset() { touched.removeAll(keepingCapacity: true) }
   public func hasGradient(_ parameter: Parameter) -> Bool { touched.contains(ObjectIdentifier(parameter)) }
 
-  private func isFirst(_ parameter: Parameter) -> Bool { touched.insert(ObjectIdentifier(parameter)).inserted }
+  private func isFirst(_ parameter: Parameter) -> Bool {
+    var isFirst = true
+    for member in parameter.members { isFirst = touched.insert(ObjectIdentifier(member)).inserted && isFirst }
+    return isFirst
+  }
 
   public func begin(_ batch: Batch) {}
 

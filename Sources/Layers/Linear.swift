@@ -19,10 +19,13 @@ public struct Linear {
 
   public func forward(_ x: Tensor, on backend: any Backend) -> Tensor {
     let y = backend.empty(x.rows, outputs)
+    forward(x, into: y, on: backend)
+    return y
+  }
+  func forward(_ x: Tensor, into y: Tensor, on backend: any Backend) {
     backend.multiply(
       x, transposed: false, weight.value, transposed: layout == .outputByInput, into: y, accumulate: false)
     if let bias { backend.addBias(bias.value, to: y) }
-    return y
   }
   /// dx ← dy W, or dx += dy W.
   public func inputGradient(_ dy: Tensor, into dx: Tensor, accumulate: Bool, on backend: any Backend) {

@@ -38,11 +38,32 @@ public final class Parameter {
   public private(set) var uses = 0
   public internal(set) var isTrainable = true
 
-  init(name: String, shape: [Int], range: Range<Int>, value: Tensor) {
+  /// The parameters that this one stands for: itself, or neighbours seen as one matrix.
+  public var members: [Parameter] { joined.isEmpty ? [self] : joined }
+  private let joined: [Parameter]
+
+  init(name: String, shape: [Int], range: Range<Int>, value: Tensor, joined: [Parameter] = []) {
     self.name = name
     self.shape = shape
     self.range = range
     self.value = value
+    self.joined = joined
+  }
+  /// Matrices that lie one behind the other in the flat vector, as one matrix of all their rows.
+  ///
+  /// nil where they are no such neighbours: then every one needs a product of its own.
+  static func joining(_ parts: [Parameter]) -> Parameter? {
+    guard let first = parts.first, let last = parts.last,
+      parts.allSatisfy({ $0.shape.count == 2 && $0.shape[1] == first.shape[1] && $0.uses == 1 }),
+      zip(parts, parts.dropFirst()).allSatisfy({ $0.range.upperBound == $1.range.lowerBound })
+    else { return nil }
+    let rows = parts.reduce(0) { $0 + $1.value.rows }
+    let value = Tensor(
+      storage: first.value.storage, offset: first.value.offset, rows: rows, columns: first.value.columns,
+      stride: first.value.columns)
+    return Parameter(
+      name: parts.map(\.name).joined(separator: " + "), shape: [rows, first.shape[1]],
+      range: first.range.lowerBound..<last.range.upperBound, value: value, joined: parts)
   }
   /// Called by every layer that reads the parameter.
   public func used() -> Parameter {

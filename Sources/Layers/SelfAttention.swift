@@ -5,17 +5,13 @@ import TensorCore
 ///
 /// - Shapes: x, y [N, C]
 public struct SelfAttention {
-  public enum Projections {
-    case separate(query: Linear, key: Linear, value: Linear)
-    /// One product for [q | k | v].
-    case fused(Linear)
-  }
-  public let projections: Projections
+  /// [q | k | v]: three weights, or one that holds all of them.
+  public let projections: LinearGroup
   public let output: Linear
   public let shape: AttentionShape
   public let rotary: Rotary?
 
-  public init(_ projections: Projections, output: Linear, shape: AttentionShape, rotary: Rotary?) {
+  public init(_ projections: LinearGroup, output: Linear, shape: AttentionShape, rotary: Rotary?) {
     self.projections = projections
     self.output = output
     self.shape = shape
@@ -34,14 +30,7 @@ public struct SelfAttention {
   }
 
   func project(_ x: Tensor, _ context: Context) -> (q: Tensor, k: Tensor, v: Tensor) {
-    switch projections {
-    case .fused(let joined): return windows(joined.forward(x, on: context.backend))
-    case .separate(let query, let key, let value):
-      return (
-        query.forward(x, on: context.backend), key.forward(x, on: context.backend),
-        value.forward(x, on: context.backend)
-      )
-    }
+    windows(projections.forward(x, on: context.backend))
   }
 
   public func callAsFunction(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
@@ -70,18 +59,10 @@ public struct SelfAttention {
           dq: dq, dk: dk, dv: dv)
         rotary?.rotate(dq, context, inverse: true)
         rotary?.rotate(dk, context, inverse: true)
-        // q, k, v = x W
+        // [q | k | v] = x W
         let dx = backend.empty(x.rows, x.columns)
-        switch projections {
-        case .fused(let fused):
-          fused.inputGradient(joined, into: dx, accumulate: false, on: backend)
-          fused.report(joined, input: x, rows: rows, to: sink)
-        case .separate(let query, let key, let value):
-          for (index, (linear, gradient)) in [(query, dq), (key, dk), (value, dv)].enumerated() {
-            linear.inputGradient(gradient, into: dx, accumulate: index > 0, on: backend)
-            linear.report(gradient, input: x, rows: rows, to: sink)
-          }
-        }
+        projections.inputGradient(joined, into: dx, on: backend)
+        projections.report(joined, input: x, rows: rows, to: sink)
         return dx
       }
     )

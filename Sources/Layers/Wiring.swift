@@ -1,4 +1,4 @@
-// How layers are put together: the pre-norm residual connection.
+// How layers are put together: the pre-norm residual connection, and a body that forgets what it computed.
 import TensorCore
 
 /// y = x + body(norm(x)).
@@ -20,4 +20,13 @@ public func residual(
       return dy
     }
   )
+}
+
+/// y = body(x), of which only x is kept: the pullback runs the body again before it goes back through it.
+///
+/// - Shapes: as the body's
+/// - Cost: one more forward pass of the body for every backward pass; the memory of x
+public func recomputed(_ x: Tensor, _ body: @escaping (Tensor) -> (Tensor, Pullback)) -> (Tensor, Pullback) {
+  // The same kernels on the same x: the bits are those of a body that kept everything.
+  (body(x).0, { dy, sink in body(x).1(dy, sink) })
 }

@@ -124,10 +124,10 @@ public enum Llama: Architecture {
       return TransformerBlock(
         attentionNorm: norm("input_layernorm"),
         attention: SelfAttention(
-          .separate(
-            query: linear("self_attn.q_proj", bias: c.attentionBias),
-            key: linear("self_attn.k_proj", bias: c.attentionBias),
-            value: linear("self_attn.v_proj", bias: c.attentionBias)),
+          LinearGroup([
+            linear("self_attn.q_proj", bias: c.attentionBias), linear("self_attn.k_proj", bias: c.attentionBias),
+            linear("self_attn.v_proj", bias: c.attentionBias),
+          ]),
           output: linear("self_attn.o_proj", bias: c.attentionBias), shape: shape, rotary: rotary),
         feedForwardNorm: norm("post_attention_layernorm"),
         feedForward: .gated(

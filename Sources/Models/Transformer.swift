@@ -23,6 +23,9 @@ public struct TransformerBlock {
     self.feedForward = feedForward
   }
 
+  func attend(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
+    residual(x, norm: attentionNorm, context: context) { x, context in attention(x, context) }
+  }
   func feed(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
     residual(x, norm: feedForwardNorm, context: context) { x, context in
       switch feedForward {
@@ -43,6 +46,8 @@ public final class Transformer: Network {
   private let blocks: [TransformerBlock]
   private let finalNorm: Normalization
   private let outputHead: Head
+  /// Whether a recording forward pass keeps the inputs of its blocks alone, for a third more work on the way back.
+  public var recomputesBlocks = false
 
   public init(
     configuration: TransformerConfiguration, parameters: ParameterStore, embedding: Embedding,
@@ -69,12 +74,20 @@ public final class Transformer: Network {
     let (embedded, inputBack) = embedding(batch, context)
     var x = embedded
     for block in blocks {
-      let (attended, attentionBack) = residual(x, norm: block.attentionNorm, context: context) { x, context in
-        block.attention(x, context)
+      if recording, recomputesBlocks {
+        let (y, blockBack) = recomputed(x) { x in
+          let (attended, attentionBack) = block.attend(x, context)
+          let (fed, feedBack) = block.feed(attended, context)
+          return (fed, { dy, sink in attentionBack(feedBack(dy, sink), sink) })
+        }
+        x = y
+        pullbacks.append(blockBack)
+      } else {
+        let (attended, attentionBack) = block.attend(x, context)
+        let (fed, feedBack) = block.feed(attended, context)
+        x = fed
+        if recording { pullbacks += [attentionBack, feedBack] }
       }
-      let (fed, feedBack) = block.feed(attended, context)
-      x = fed
-      if recording { pullbacks += [attentionBack, feedBack] }
     }
     let (hidden, normBack) = finalNorm(x, context)
     guard recording else { return (hidden, nil) }

@@ -86,6 +86,17 @@ public final class ChainRun {
     }
   }
 
+  private var wantsBF16: Bool { plan.stages.contains { $0.training.precision == .bf16 } }
+  /// Of the products in training, as results.json has it.
+  private var precision: Precision { wantsBF16 && CPUBackend.supportsBF16 ? .bf16 : .fp32 }
+  /// Measures in fp32, whatever a stage trains in: so values compare between stages, variants and `retain eval`.
+  private func inFP32<Result>(_ body: () throws -> Result) rethrows -> Result {
+    let outer = backend.precision
+    backend.precision = .fp32
+    defer { backend.precision = outer }
+    return try body()
+  }
+
   var stageNames: [String] { plan.stages.map(\.name) }
 
   /// The methods that guard a stage.
@@ -115,8 +126,11 @@ public final class ChainRun {
         name: plan.name, seed: Int(truncatingIfNeeded: plan.seed), stages: stageNames, probes: probeInfo,
         confidence: plan.evaluate.confidence, bootstrap: plan.evaluate.bootstrap,
         more: [.init("variant", .string(variant)), .init("parameters", .integer(store.count))],
-        environment: Machine.environment(threads: backend.threads, precision: "fp32")))
+        environment: Machine.environment(threads: backend.threads, precision: precision.rawValue)))
     for fact in assembly.data.notes { try note(fact) }
+    if wantsBF16, !CPUBackend.supportsBF16 {
+      try note("precision: bf16 is not to be had, training runs in fp32: \(CPUBackend.whyNoBF16)")
+    }
     if plan.evaluate.at.contains(.base) { try measure(after: "base") }
     try consolidate(past: 0, name: "base")
     if options.savesStageEnds { try save(position) }
@@ -138,10 +152,12 @@ public final class ChainRun {
     if name == "base", let known = assembly.baseMeasurements {
       measurements = known
     } else {
-      measurements = try assembly.probes.flatMap {
-        try $0.measure(
-          assembly.subject.network, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens,
-          on: backend)
+      measurements = try inFP32 {
+        try assembly.probes.flatMap {
+          try $0.measure(
+            assembly.subject.network, window: plan.evaluate.window, items: nil, batchTokens: Self.scoringTokens,
+            on: backend)
+        }
       }
       if name == "base" { assembly.baseMeasurements = measurements }
       // Scoring's sizes are not training's.
@@ -157,10 +173,12 @@ public final class ChainRun {
   /// A look at the first items of every probe and at the validation rows, within a stage.
   private func watch(_ stage: Int) throws {
     for probe in assembly.probes where plan.evaluate.watchItems > 0 {
-      for measurement in try probe.measure(
-        assembly.subject.network, window: plan.evaluate.window, items: plan.evaluate.watchItems,
-        batchTokens: Self.scoringTokens, on: backend)
-      {
+      let measurements = try inFP32 {
+        try probe.measure(
+          assembly.subject.network, window: plan.evaluate.window, items: plan.evaluate.watchItems,
+          batchTokens: Self.scoringTokens, on: backend)
+      }
+      for measurement in measurements {
         try ledger.append(.measurement(measurement, stage: stageNames[stage], step: progress.step))
       }
     }
@@ -196,6 +214,10 @@ public final class ChainRun {
     let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
     let training = past == 0 ? plan.training : plan.stages[past - 1].training
     let batchTokens = max(1, training.microBatchSize) * min(training.sequenceLength, assembly.subject.contextLength)
+    let outer = backend.precision
+    backend.precision = Precision(training.precision)
+    defer { backend.precision = outer }
+    assembly.subject.prepare(for: training)
     var sequences = text.sequences
     let isReal = past > 0 || !sequences.isEmpty
     if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
@@ -244,6 +266,7 @@ public final class ChainRun {
     guard unmatched.isEmpty else {
       throw Self.freezeError(stagePlan.name, unmatched)
     }
+    assembly.subject.prepare(for: training)
     let schedule = schedule(stage)
     let optimizer = assembly.optimizer(training)
     let stack = stack(stage)
@@ -263,6 +286,8 @@ public final class ChainRun {
           ]))
     }
     observer.message("stage \(stagePlan.name): \(schedule.steps) steps, \(schedule.inputTokens) tokens")
+    backend.precision = Precision(training.precision)
+    defer { backend.precision = .fp32 }
     let trainStep = TrainStep(assembly.subject.network, optimizer: optimizer, on: backend)
     var rows = schedule.stream(from: progress.cursor)
     var lastLogged = Machine.seconds
@@ -448,7 +473,7 @@ public final class ChainRun {
         wallSeconds: seconds, trainTokens: trainedTokens,
         tokensPerSecond: trainingSeconds > 0 ? Double(trainedTokens) / trainingSeconds : 0,
         peakRSSBytes: Machine.peakBytes),
-      environment: Machine.environment(threads: backend.threads, precision: "fp32"))
+      environment: Machine.environment(threads: backend.threads, precision: precision.rawValue))
     try AtomicFile.write(results.json.pretty, to: directory.results)
     return outcome
   }
@@ -463,5 +488,15 @@ extension Exemplar {
       first = range.upperBound
       return Exemplar(inputs: Array(row.inputs[range]), targets: Array(row.targets[range]))
     }
+  }
+}
+
+extension Precision {
+  init(_ wanted: TrainingPlan.Precision) {
+    self =
+      switch wanted {
+      case .fp32: .fp32
+      case .bf16: .bf16
+      }
   }
 }

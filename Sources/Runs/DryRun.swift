@@ -170,6 +170,7 @@ private struct Calibration {
     var rows = schedule.stream(from: .start)
     var training = stage.training
     training.weightDecay = 0
+    assembly.subject.prepare(for: training)
     let step = TrainStep(
       assembly.subject.network, optimizer: assembly.optimizer(training), on: assembly.backend)
     var best = Double.infinity

@@ -29,6 +29,11 @@ public enum Subject {
     }
   }
 
+  /// Whether the passes that follow keep their blocks or compute them again; a classifier keeps its few layers.
+  func prepare(for training: TrainingPlan) {
+    languageModel?.transformer.recomputesBlocks = training.gradientCheckpointing
+  }
+
   /// What people ask about the model first.
   public var facts: (path: String, architecture: String, layers: Int, vocabulary: Int, context: Int) {
     switch self {

@@ -28,6 +28,7 @@ extension CPUBackend {
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, shape: AttentionShape, into out: Tensor,
     logSumExp: Tensor
   ) {
+    overwriting(out, logSumExp)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
     let runs = siblings(segments)
@@ -93,6 +94,7 @@ extension CPUBackend {
     shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor
   ) {
     precondition(!segments.hasPrefixes, "attention with shared prefixes has no gradient")
+    overwriting(dq, dk, dv)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
     workers.run(segments.count * shape.keyHeads) { job in

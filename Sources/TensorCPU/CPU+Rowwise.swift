@@ -6,6 +6,7 @@ extension CPUBackend {
   public func normalize(
     _ x: Tensor, gain: Tensor, shift: Tensor?, epsilon: Float, centred: Bool, into y: Tensor, statistics: Tensor
   ) {
+    overwriting(y, statistics)
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalize(
@@ -17,6 +18,7 @@ extension CPUBackend {
   public func normalizeGradient(
     _ dy: Tensor, x: Tensor, gain: Tensor, statistics: Tensor, centred: Bool, into dx: Tensor, accumulate: Bool
   ) {
+    overwriting(dx)
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalize_gradient(
@@ -27,6 +29,7 @@ extension CPUBackend {
   }
 
   public func normalizedProduct(_ dy: Tensor, x: Tensor, statistics: Tensor, into out: Tensor) {
+    overwriting(out)
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_normalized_product(
@@ -37,6 +40,7 @@ extension CPUBackend {
   }
 
   public func gatedSiLU(gate: Tensor, up: Tensor, into y: Tensor) {
+    overwriting(y)
     overRows(y.rows, height: height(columns: y.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_gated_silu(
@@ -45,17 +49,21 @@ extension CPUBackend {
     }
   }
 
-  public func gatedSiLUGradient(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) {
+  public func gatedSiLUGradient(
+    _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor, y: Tensor
+  ) {
+    overwriting(dGate, dUp, y)
     overRows(dy.rows, height: height(columns: dy.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_gated_silu_gradient(
         dy.base + r * dy.stride, dy.stride, gate.base + r * gate.stride, gate.stride, up.base + r * up.stride,
-        up.stride, dGate.base + r * dGate.stride, dGate.stride, dUp.base + r * dUp.stride, dUp.stride, rows.count,
-        dy.columns)
+        up.stride, dGate.base + r * dGate.stride, dGate.stride, dUp.base + r * dUp.stride, dUp.stride,
+        y.base + r * y.stride, y.stride, rows.count, dy.columns)
     }
   }
 
   public func gelu(_ x: Tensor, into y: Tensor) {
+    overwriting(y)
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_gelu(x.base + r * x.stride, x.stride, y.base + r * y.stride, y.stride, rows.count, x.columns)
@@ -63,6 +71,7 @@ extension CPUBackend {
   }
 
   public func geluGradient(_ dy: Tensor, x: Tensor, into dx: Tensor) {
+    overwriting(dx)
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_gelu_gradient(
@@ -72,6 +81,7 @@ extension CPUBackend {
   }
 
   public func relu(_ x: Tensor, into y: Tensor) {
+    overwriting(y)
     overRows(x.rows, height: height(columns: x.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_relu(x.base + r * x.stride, x.stride, y.base + r * y.stride, y.stride, rows.count, x.columns)
@@ -79,6 +89,7 @@ extension CPUBackend {
   }
 
   public func reluGradient(_ dy: Tensor, y: Tensor, into dx: Tensor) {
+    overwriting(dx)
     overRows(y.rows, height: height(columns: y.columns)) { rows in
       let r = rows.lowerBound
       ck_rowwise_relu_gradient(
@@ -90,6 +101,7 @@ extension CPUBackend {
   public func rotate(
     _ x: Tensor, headDimension: Int, positions: [Int32], cosines: Tensor, sines: Tensor, inverse: Bool
   ) {
+    overwriting(x)
     precondition(positions.count == x.rows && x.columns % headDimension == 0, "rotary shapes disagree")
     positions.withUnsafeBufferPointer { positions in
       guard let first = positions.baseAddress else { return }

@@ -10,6 +10,7 @@ extension CPUBackend {
 
   public func gather(_ table: Tensor, tokens: [Int32], into y: Tensor) {
     check(tokens, rows: y.rows, below: table.rows)
+    overwriting(y)
     tokens.withUnsafeBufferPointer { tokens in
       guard let first = tokens.baseAddress else { return }
       overRows(y.rows, height: height(columns: y.columns)) { rows in
@@ -22,6 +23,7 @@ extension CPUBackend {
 
   public func scatterAdd(_ dy: Tensor, tokens: [Int32], into table: Tensor) {
     check(tokens, rows: dy.rows, below: table.rows)
+    overwriting(table)
     tokens.withUnsafeBufferPointer { tokens in
       guard let first = tokens.baseAddress else { return }
       // Equal tokens meet in one row of the table: columns, not rows, are what threads may share out.
@@ -36,19 +38,25 @@ extension CPUBackend {
 
   public func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor) {
     check(targets, rows: logits.rows, from: .min, below: logits.columns)
+    overwriting(logits, losses)
+    // The gradient goes into two products next: its bfloat16 copy is written while the row is at hand.
+    let isWhole = logits.offset == 0 && logits.count == logits.storage.count && logits.isContiguous
+    let rounded = usesBF16 && isWhole ? logits.storage.roundedStorage() : nil
     targets.withUnsafeBufferPointer { targets in
       guard let first = targets.baseAddress else { return }
       overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
         let r = rows.lowerBound
         ck_tokens_cross_entropy(
-          logits.base + r * logits.stride, logits.stride, first + r, scale, losses.base + r, rows.count,
-          logits.columns)
+          logits.base + r * logits.stride, logits.stride, first + r, scale, losses.base + r,
+          rounded.map { $0.bfloat16 + r * logits.stride }, rows.count, logits.columns)
       }
     }
+    logits.storage.rounded = rounded
   }
 
   public func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor) {
     check(targets, rows: logits.rows, from: .min, below: logits.columns)
+    overwriting(losses)
     targets.withUnsafeBufferPointer { targets in
       guard let first = targets.baseAddress else { return }
       overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
@@ -77,6 +85,7 @@ extension CPUBackend {
   }
 
   public func softmax(_ logits: Tensor, into probabilities: Tensor) {
+    overwriting(probabilities)
     overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
       let r = rows.lowerBound
       ck_tokens_softmax(
@@ -87,6 +96,7 @@ extension CPUBackend {
 
   public func takeColumns(_ x: Tensor, columns: [Int32], into y: Tensor) {
     precondition(columns.allSatisfy { $0 >= 0 && $0 < x.columns }, "a column is outside of 0 ..< \(x.columns)")
+    overwriting(x, y)
     for row in 0..<x.rows {
       let (from, to) = (x.base + row * x.stride, y.base + row * y.stride)
       for (j, column) in columns.enumerated() {

@@ -42,22 +42,28 @@ extension CPUBackend {
   }
 
   public func fill(_ x: Tensor, _ value: Float) {
+    overwriting(x)
     elementwise(x, x) { pointer, _, count in ck_vector_fill(pointer, value, count) }
   }
   public func copy(_ x: Tensor, into y: Tensor) {
+    overwriting(y)
     elementwise(x, y) { from, to, count in to.update(from: from, count: count) }
   }
   public func add(_ x: Tensor, scaled scale: Float, into y: Tensor) {
+    overwriting(y)
     elementwise(x, y) { from, to, count in ck_vector_add(from, scale, to, count) }
   }
   public func scale(_ x: Tensor, by factor: Float) {
+    overwriting(x)
     elementwise(x, x) { pointer, _, count in ck_vector_scale(pointer, factor, count) }
   }
   public func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor) {
+    overwriting(y)
     elementwise(x, y) { from, to, count in ck_vector_add_squares(from, scale, to, count) }
   }
   public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {
     same(a, b, y)
+    overwriting(y)
     overElements(a.count) { range in
       let i = range.lowerBound
       ck_vector_add_product(a.base + i, b.base + i, scale, y.base + i, range.count)
@@ -65,6 +71,7 @@ extension CPUBackend {
   }
   public func divide(_ numerator: Tensor, by denominator: Tensor, otherwise fallback: Tensor, into q: Tensor) {
     same(numerator, denominator, fallback, q)
+    overwriting(q)
     overElements(q.count) { range in
       let i = range.lowerBound
       ck_vector_divide(numerator.base + i, denominator.base + i, fallback.base + i, q.base + i, range.count)
@@ -81,6 +88,11 @@ extension CPUBackend {
       let i = range.lowerBound
       return ck_vector_quadratic(x.base + i, anchor.base + i, curvature.map { $0.base + i }, range.count)
     }
+  }
+
+  /// Where a step also leaves the bfloat16 form of the parameters that it moves, if there is a copy to keep.
+  private func renewed(_ parameters: Tensor) -> UnsafeMutablePointer<UInt16>? {
+    parameters.storage.rounded.map { $0.bfloat16 + parameters.offset }
   }
 
   /// The pulls as the kernels see them, each starting at element `first`.
@@ -102,6 +114,8 @@ extension CPUBackend {
     step: AdamWStep
   ) -> Double {
     same(parameters, gradient, firstMoment, secondMoment)
+    overwriting(firstMoment, secondMoment)
+    let rounded = renewed(parameters)
     for pull in pulls { same(parameters, pull.anchor, pull.curvature ?? pull.anchor) }
     var plain = ck_adamw_step(
       learning_rate: step.learningRate, beta1: step.beta1, beta2: step.beta2, epsilon: step.epsilon,
@@ -115,8 +129,8 @@ extension CPUBackend {
       return withPulls(pulls, from: i) { pulls, count in
         withUnsafePointer(to: scalars) { scalars in
           ck_vector_adamw(
-            parameters.base + i, gradient.base + i, firstMoment.base + i, secondMoment.base + i, pulls, count,
-            scalars, range.count)
+            parameters.base + i, gradient.base + i, firstMoment.base + i, secondMoment.base + i,
+            rounded.map { $0 + i }, pulls, count, scalars, range.count)
         }
       }
     }
@@ -127,12 +141,14 @@ extension CPUBackend {
     weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
   ) -> Double {
     same(parameters, gradient, momentumBuffer ?? gradient)
+    if let momentumBuffer { overwriting(momentumBuffer) }
+    let rounded = renewed(parameters)
     return total(parameters.count) { range in
       let i = range.lowerBound
       return withPulls(pulls, from: i) { pulls, count in
         ck_vector_sgd(
           parameters.base + i, gradient.base + i, momentumBuffer.map { $0.base + i }, momentum, learningRate,
-          weightDecay, gradientScale, pulls, count, range.count)
+          weightDecay, gradientScale, rounded.map { $0 + i }, pulls, count, range.count)
       }
     }
   }

@@ -72,6 +72,8 @@ public struct AttentionShape: Sendable, Equatable {
 
 public protocol Backend: AnyObject {
   var pool: BufferPool { get }
+  /// Numbers in products from now on; a backend without the wanted ones stays at fp32.
+  var precision: Precision { get set }
 
   // MARK: Matrix
 
@@ -109,8 +111,8 @@ public protocol Backend: AnyObject {
   func normalizedProduct(_ dy: Tensor, x: Tensor, statistics: Tensor, into out: Tensor)
   /// y = gate·σ(gate)·up.  all [N, F]; y may be gate or up
   func gatedSiLU(gate: Tensor, up: Tensor, into y: Tensor)
-  /// Gradients of `gatedSiLU`; dGate and dUp may be the buffers of gate and up.
-  func gatedSiLUGradient(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor)
+  /// Gradients of `gatedSiLU`, and its y once more; dGate and dUp may be the buffers of gate and up, y that of dy.
+  func gatedSiLUGradient(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor, y: Tensor)
   /// y = ½x(1 + tanh(√(2/π)(x + 0.044715x³))), GPT-2's form.
   func gelu(_ x: Tensor, into y: Tensor)
   /// dx = dy·gelu′(x); dx may be dy.

@@ -93,6 +93,12 @@ public final class Storage: @unchecked Sendable {
   public let count: Int
   private let capacity: Int
   private let pool: BufferPool
+  /// The same elements in bfloat16, two to a Float's place, while they agree with the buffer: kept by backends that
+  /// compute products from them, given up by everything that writes the buffer. Touched by one thread at a time.
+  public var rounded: Storage?
+
+  /// A buffer for the bfloat16 copy of this one.
+  public func roundedStorage() -> Storage { Storage((count + 1) / 2, from: pool) }
 
   init(_ count: Int, from pool: BufferPool) {
     let taken = pool.take(max(1, count))

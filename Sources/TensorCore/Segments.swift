@@ -46,6 +46,8 @@ public struct Segments: Sendable, Equatable {
   public var tokens: Int { starts[starts.count - 1] }
   public subscript(index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
 
+  public var lengths: [Int] { (0..<count).map { self[$0].count } }
+
   /// Whether any segment goes on from another; such batches have no way back.
   public var hasPrefixes: Bool { !prefixes.isEmpty }
   /// Rows that a segment sees in full before its own, in order of place.

@@ -24,11 +24,12 @@ public struct Tensor: Sendable {
 
   public var count: Int { rows * columns }
   public var isContiguous: Bool { stride == columns || rows <= 1 }
-  /// The first element. Backends and archives only.
+  /// The first element, for backends: who writes through it drops `storage.rounded` or renews it.
   public var base: UnsafeMutablePointer<Float> { storage.base + offset }
-  /// All elements of a contiguous tensor. Backends and archives only.
+  /// All elements of a contiguous tensor, to read and to write; a rounded copy of them is given up.
   public var buffer: UnsafeMutableBufferPointer<Float> {
     precondition(isContiguous, "a strided window has no single buffer")
+    storage.rounded = nil
     return UnsafeMutableBufferPointer(start: base, count: count)
   }
 

@@ -16,15 +16,17 @@ struct Bench {
   let batch: Int
   let length: Int
   let steps: Int
+  let recomputes: Bool
   let backend: CPUBackend
   let configuration: TransformerConfiguration
   let operations: OperationCount
 
-  init(shape: BenchShape, batch: Int, length: Int, steps: Int, backend: CPUBackend) {
+  init(shape: BenchShape, batch: Int, length: Int, steps: Int, recomputes: Bool, backend: CPUBackend) {
     self.shape = shape
     self.batch = batch
     self.length = length
     self.steps = steps
+    self.recomputes = recomputes
     self.backend = backend
     configuration = shape.configuration(length: length)
     operations = OperationCount(configuration)
@@ -81,7 +83,9 @@ struct Bench {
   }
 
   func transformer() throws -> Transformer {
-    try ModelCatalog.initialize(configuration, random: RandomStream(seed: 17), on: backend)
+    let model = try ModelCatalog.initialize(configuration, random: RandomStream(seed: 17), on: backend)
+    model.recomputesBlocks = recomputes
+    return model
   }
   /// Sequences of random ids; one more than `length` is drawn, so that every input has a target.
   func randomBatch() -> Batch {

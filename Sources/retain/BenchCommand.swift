@@ -30,11 +30,15 @@ struct BenchCommand: ParsableCommand {
   @OptionGroup var threads: ThreadOption
   @Option(help: ArgumentHelp("Measured steps, after two that are not; the median counts.", valueName: "n"))
   var steps = 5
+  @Flag(help: "Compute blocks again on the way back instead of keeping them (train, ewc and fisher).")
+  var gradientCheckpointing = false
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
-    try precision.check()
+    if gradientCheckpointing, ![.train, .ewc, .fisher].contains(task) {
+      throw usage("--gradient-checkpointing has no effect on \(task.rawValue)")
+    }
     for (name, value, most) in [("batch", batch, 65_536), ("seq", seq, 65_536), ("steps", steps, 100_000)]
     where !(1...most).contains(value) { throw usage("--\(name) \(value) is not between 1 and \(most)") }
     if let core = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
@@ -43,7 +47,9 @@ struct BenchCommand: ParsableCommand {
       )
     }
     let backend = try threads.backend()
-    let bench = Bench(shape: model, batch: batch, length: seq, steps: steps, backend: backend)
+    try precision.apply(to: backend)
+    let bench = Bench(
+      shape: model, batch: batch, length: seq, steps: steps, recomputes: gradientCheckpointing, backend: backend)
     let before = MachinePeak.gigaflops(threads: backend.threads)
     let result = try bench.measure(task)
     // The better of two readings: another process may have been in the way of one.
@@ -68,12 +74,14 @@ struct BenchCommand: ParsableCommand {
       .init("parameters", .integer(bench.parameters)), .init("batch", .integer(batch)),
       .init("seq", .integer(seq)),
       .init("precision", .string(precision.precision.rawValue)),
+      .init("gradient_checkpointing", .bool(gradientCheckpointing)),
       .init("threads", .integer(bench.backend.threads)),
       .init("steps", .integer(steps)), .init("seconds_per_step", rounded(result.seconds, 6)),
       .init("tokens_per_second", rounded(result.tokens.map { Double($0) / result.seconds }, 1)),
       .init("peak_rss_mb", .integer(Machine.peakBytes >> 20)), .init("gflops", rounded(gigaflops, 2)),
       .init("peak_gflops", rounded(peak, 2)), .init("mfu", rounded(gigaflops.map { $0 / peak }, 4)),
-      .init("blas_core", .string(CPUBackend.blasCore)), .init("loss", rounded(result.loss, 4)),
+      .init("blas_core", .string(CPUBackend.blasCore)), .init("onednn", JSON(CPUBackend.oneDNNVersion)),
+      .init("loss", rounded(result.loss, 4)),
     ] + result.details
   }
 }

@@ -11,7 +11,7 @@ enum Checkup {
   /// Everything about the machine, and about a folder as a place for runs.
   static func machine(place: String) -> [Finding] {
     [
-      processor, blas, arithmetic, threads, hdf5(place), memory, disk(place), locking(place), hugePages,
+      processor, blas, lowPrecision, arithmetic, threads, hdf5(place), memory, disk(place), locking(place), hugePages,
     ]
   }
 
@@ -73,6 +73,19 @@ enum Checkup {
     return .ok("blas", line)
   }
 
+  /// oneDNN and what it makes of this CPU.
+  private static var lowPrecision: Finding {
+    guard let version = CPUBackend.oneDNNVersion else {
+      return .warning(
+        "onednn", "Retain was built without oneDNN: OpenBLAS computes every product, in fp32",
+        remedy: "install libdnnl-dev and build again for precision: bf16")
+    }
+    return .ok(
+      "onednn",
+      "oneDNN \(version); precision: bf16 "
+        + (CPUBackend.supportsBF16 ? "runs on this CPU's own instructions" : "falls back to fp32: \(CPUBackend.whyNoBF16)"))
+  }
+
   /// One product by the fast and by the plain backend.
   private static var arithmetic: Finding {
     let size = 67
@@ -92,10 +105,10 @@ enum Checkup {
     return difference < 1e-3
       ? .ok(
         "products",
-        "OpenBLAS agrees with plain loops, largest difference \(Figures.short(Double(difference)))")
+        "products agree with plain loops, largest difference \(Figures.short(Double(difference)))")
       : .broken(
-        "products", "OpenBLAS differs from plain loops by \(difference)",
-        remedy: "install another OpenBLAS (libopenblas0-pthread)", code: Runs.ExitCode.unavailable)
+        "products", "products differ from plain loops by \(difference)",
+        remedy: "install another OpenBLAS (libopenblas0-pthread) and oneDNN (libdnnl-dev), and build again", code: Runs.ExitCode.unavailable)
   }
 
   private static var threads: Finding {

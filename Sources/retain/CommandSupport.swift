@@ -5,6 +5,7 @@ import Probes
 import Runs
 import StrictJSON
 import TensorCPU
+import TensorCore
 
 /// Text for people; nothing here is read by programs.
 enum Say {
@@ -89,18 +90,21 @@ struct ThreadOption: ParsableArguments {
   }
 }
 
-/// Numbers are fp32 in this version.
+/// Numbers in matrix products.
 struct PrecisionOption: ParsableArguments {
-  enum Precision: String, ExpressibleByArgument, CaseIterable { case fp32, bf16 }
-  @Option(help: "fp32; bf16 is not yet supported.")
+  @Option(help: "Numbers in matrix products; sums are always fp32.")
   var precision = Precision.fp32
 
-  func check() throws {
-    if precision != .fp32 {
-      throw RunError(Runs.ExitCode.unavailable, "--precision bf16 is not yet supported", hint: "use fp32")
+  /// - Throws: 69 where this machine or build has no bf16
+  func apply(to backend: CPUBackend) throws {
+    backend.precision = precision
+    guard backend.precision == precision else {
+      throw RunError(
+        Runs.ExitCode.unavailable, "--precision bf16: \(CPUBackend.whyNoBF16)", hint: "use --precision fp32")
     }
   }
 }
+extension Precision: ExpressibleByArgument {}
 
 /// What is wrong with the command line itself.
 func usage(_ reason: String, hint: String? = nil) -> RunError {

@@ -33,11 +33,11 @@ struct EvalCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    try precision.check()
     guard !probes.isEmpty else { throw usage("eval needs at least one --probe NAME=PATH[:TYPE]") }
     let asked = try ProbeArgument.read(probes)
     let chosen = try chosenMetrics()
     let backend = try threads.backend()
+    try precision.apply(to: backend)
     let loaded = try LoadedModel.load(model, on: backend)
     let prepared = try askingProbes { try asked.map { try PreparedProbe($0.definition, model: loaded) } }
     var measurements: [Ledger.Measurement] = []

@@ -183,6 +183,10 @@ let badFiles: [Bad] = [
   model(
     "{ architecture: mlp, hidden_sizes: [400], heads: tasks }", 62, "unknown value 'tasks'",
     hint: "did you mean 'task'?"),
+  Bad(
+    "classifier", "models/base\ntraining:\n",
+    "{ architecture: mlp, hidden_sizes: [4], heads: task }\ntraining:\n  gradient_checkpointing: true\n", 5, 27,
+    "has no effect on a classifier"),
   model(
     "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 4, rope_theta: 1, tokenizer: models/tokenizer }",
     98, "unknown key 'rope_theta' in base_model"),
@@ -192,9 +196,9 @@ let badFiles: [Bad] = [
   end("seeds: [1, 2]", 9, 1, "not yet supported"),
   end("data_checks: { near_duplicates: warn }", 9, 33, "'warn' is not yet supported"),
   end("logging: { report_to: [jsonl, tensorboard] }", 9, 31, "'tensorboard' is not yet supported"),
-  training("precision: bf16", 14, "'bf16' is not yet supported"),
+  training("precision: fp16", 14, "precision"),
   training("adapter: lora", 12, "'lora' is not yet supported"),
-  training("gradient_checkpointing: true", 27, "not yet supported"),
+  training("gradient_checkpointing: maybe", 27, "gradient_checkpointing"),
   // Tuning.
   end(
     "tune: { search: { methods.ewc.lambda: { log_uniform: [1, 2] } } }", 9, 19,

@@ -83,6 +83,25 @@ import Testing
     }
   }
 
+  /// The second stage computes its blocks again; what the first may be changed when a run is continued.
+  @Test func checkpointedBlocksChangeNothing() throws {
+    try withTemporaryDirectory { folder in
+      let kept = try TinyExperiment(in: folder + "/kept")
+      try kept.run()
+      let again = try TinyExperiment(in: folder + "/again")
+      let wanted = again.yaml.replacing(
+        "path: data/legal-train.jsonl } ]",
+        with: "path: data/legal-train.jsonl } ], training: { gradient_checkpointing: true }")
+      #expect(wanted != again.yaml)
+      try wanted.write(toFile: again.file, atomically: true, encoding: .utf8)
+      #expect(try again.plan().stages.map(\.training.gradientCheckpointing) == [false, true])
+      #expect(try again.run(["time_limit=0.000001s"]) == ExitCode.resumable)
+      #expect(try again.run(["training.gradient_checkpointing=true"]) == ExitCode.done)
+      #expect(try again.results() == kept.results())
+      #expect(try again.steps() == kept.steps())
+    }
+  }
+
   @Test func divergenceIsARecordedResult() throws {
     try withTemporaryDirectory { folder in
       let experiment = try TinyExperiment(in: folder, methods: "[]", compare: "{ calm: [ { l2sp: { lambda: 0.1 } } ] }")

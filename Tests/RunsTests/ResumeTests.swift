@@ -4,6 +4,7 @@ import Foundation
 import Ledger
 import Runs
 import StrictJSON
+import TensorCPU
 import TensorCore
 import TestKit
 import Testing
@@ -30,6 +31,32 @@ import Testing
       #expect(try cut.results() == whole.results())
       #expect(try cut.steps() == whole.steps())
       #expect(try whole.steps().count == 28)
+    }
+  }
+
+  /// bf16 products leave no trace that a checkpoint would miss: the rounded weights follow from the exact ones.
+  @Test(.enabled(if: CPUBackend.supportsBF16, "no bf16 products here"))
+  func stoppingUnderBF16ChangesNothing() throws {
+    try withTemporaryDirectory { folder in
+      let options = [
+        "training.precision=bf16", "base_model.hidden_size=64", "base_model.intermediate_size=96",
+        "training.max_steps=5",
+      ]
+      let whole = try TinyExperiment(in: folder + "/whole")
+      #expect(try whole.run(options) == ExitCode.done)
+      let cut = try TinyExperiment(in: folder + "/cut")
+      var runs = 1
+      while try cut.run(options + ["time_limit=0.000001s"]) != ExitCode.done {
+        runs += 1
+        try #require(runs < 50)
+      }
+      #expect(runs == 10)
+      #expect(try cut.results() == whole.results())
+      #expect(try cut.steps() == whole.steps())
+      // Rounding must have made a difference, or nothing was tested.
+      let exact = try TinyExperiment(in: folder + "/exact")
+      try exact.run(options.map { $0 == "training.precision=bf16" ? "training.precision=fp32" : $0 })
+      #expect(try exact.steps() != whole.steps())
     }
   }
 

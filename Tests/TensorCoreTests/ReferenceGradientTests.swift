@@ -78,7 +78,7 @@ import Testing
   @Test func gatedSiLU() {
     let (gate, up, dy, y) = (normal(4, 6, 1), normal(4, 6, 2), normal(4, 6, 3), backend.empty(4, 6))
     let (dGate, dUp) = (backend.empty(4, 6), backend.empty(4, 6))
-    backend.gatedSiLUGradient(dy, gate: gate, up: up, dGate: dGate, dUp: dUp)
+    backend.gatedSiLUGradient(dy, gate: gate, up: up, dGate: dGate, dUp: dUp, y: y)
     func loss() -> Double {
       backend.gatedSiLU(gate: gate, up: up, into: y)
       return GradientCheck.weighted(y, dy)

@@ -73,7 +73,7 @@ extension BackendContract {
   ) {
     let shapes = [
       ([1], 1, 1), ([4], 3, 1), ([1, 1, 1], 1, 5), ([3, 1, 7], 9, 17), ([40, 1, 23, 2], 65, 33),
-      ([2, 1, 5, 3, 1, 4, 8, 1, 16, 9, 7], 19, 70),
+      ([2, 1, 5, 3, 1, 4, 8, 1, 16, 9, 7], 19, 70), ([70, 3, 64], 130, 96),
     ]
     for (lengths, p, q) in shapes {
       for strided in [false, true] {
@@ -85,7 +85,7 @@ extension BackendContract {
 
   private static func multiplications(_ bench: ContractBench, accumulate: Bool) {
     let shapes = [
-      (1, 1, 1), (1, 7, 5), (5, 1, 3), (3, 4, 1), (1, 129, 70), (17, 33, 9), (64, 48, 80), (130, 65, 257),
+      (1, 1, 1), (1, 7, 5), (5, 1, 3), (3, 4, 1), (1, 129, 70), (17, 33, 9), (64, 48, 80), (130, 65, 257), (300, 40, 70),
     ]
     for (m, k, n) in shapes {
       for (transposeA, transposeB) in [(false, false), (false, true), (true, false), (true, true)] {

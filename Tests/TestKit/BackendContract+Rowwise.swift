@@ -64,7 +64,9 @@ extension BackendContract {
           let dy = bench.normal("dy", rows, columns, strided: strided)
           let dGate = inPlace ? gate : bench.blank("dGate", rows, columns, strided: strided)
           let dUp = inPlace ? up : bench.blank("dUp", rows, columns, strided: strided)
-          bench.backend.gatedSiLUGradient(dy, gate: gate, up: up, dGate: dGate, dUp: dUp)
+          let y = inPlace ? dy : bench.blank("y", rows, columns, strided: strided)
+          bench.backend.gatedSiLUGradient(dy, gate: gate, up: up, dGate: dGate, dUp: dUp, y: y)
+          bench.output("y, in place \(inPlace)", y, .elementary)
           bench.output("dGate, in place \(inPlace)", dGate, .elementary)
           bench.output("dUp, in place \(inPlace)", dUp, .elementary)
         }

@@ -18,7 +18,7 @@ void ck_rowwise_gated_silu(const float *gate, long gate_stride, const float *up,
                            long y_stride, long rows, long columns);
 void ck_rowwise_gated_silu_gradient(const float *dy, long dy_stride, const float *gate, long gate_stride,
                                     const float *up, long up_stride, float *dgate, long dgate_stride, float *dup,
-                                    long dup_stride, long rows, long columns);
+                                    long dup_stride, float *y, long y_stride, long rows, long columns);
 void ck_rowwise_gelu(const float *x, long x_stride, float *y, long y_stride, long rows, long columns);
 void ck_rowwise_gelu_gradient(const float *dy, long dy_stride, const float *x, long x_stride, float *dx,
                               long dx_stride, long rows, long columns);
@@ -46,8 +46,9 @@ void ck_tokens_gather(const float *table, long table_stride, const int32_t *toke
                       long rows, long columns);
 void ck_tokens_scatter_add(const float *dy, long dy_stride, const int32_t *tokens, float *table, long table_stride,
                            long rows, long columns);
+// With `rounded` the gradient is also left there in bfloat16, in rows of the same stride.
 void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, float scale, float *losses,
-                             long rows, long columns);
+                             uint16_t *rounded, long rows, long columns);
 void ck_tokens_negative_log_likelihood(const float *logits, long stride, const int32_t *targets, float *losses,
                                        long rows, long columns);
 void ck_tokens_sample(const float *logits, long stride, const double *uniforms, int32_t *labels, long rows,
@@ -68,6 +69,8 @@ typedef struct {
   float inverse_correction1, inverse_correction2;  // 1/(1 - beta^t)
 } ck_adamw_step;
 
+// bfloat16 by rounding to nearest, ties to even; not-a-number stays one.
+void ck_vector_round(const float *x, uint16_t *rounded, long count);
 void ck_vector_fill(float *x, float value, long count);
 void ck_vector_add(const float *x, float scale, float *y, long count);
 void ck_vector_scale(float *x, float factor, long count);
@@ -77,11 +80,12 @@ void ck_vector_add_product(const float *a, const float *b, float scale, float *y
 void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q, long count);
 double ck_vector_dot(const float *x, const float *y, long count);
 double ck_vector_quadratic(const float *x, const float *anchor, const float *curvature, long count);
+// With `rounded` the new parameters are also left there in bfloat16.
 double ck_vector_adamw(float *parameters, const float *gradient, float *first_moment, float *second_moment,
-                       const ck_pull *pulls, int pull_count, const ck_adamw_step *step, long count);
+                       uint16_t *rounded, const ck_pull *pulls, int pull_count, const ck_adamw_step *step, long count);
 double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_buffer, float momentum,
-                     float learning_rate, float weight_decay, float gradient_scale, const ck_pull *pulls,
-                     int pull_count, long count);
+                     float learning_rate, float weight_decay, float gradient_scale, uint16_t *rounded,
+                     const ck_pull *pulls, int pull_count, long count);
 
 // MARK: bench.c
 

@@ -73,12 +73,15 @@ extension ReferenceBackend {
     }
   }
 
-  public func gatedSiLUGradient(_ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor) {
-    forEach(gate, up, dy, dGate, dUp, what: "gatedSiLUGradient") { row, column in
+  public func gatedSiLUGradient(
+    _ dy: Tensor, gate: Tensor, up: Tensor, dGate: Tensor, dUp: Tensor, y: Tensor
+  ) {
+    forEach(gate, up, dy, dGate, dUp, y, what: "gatedSiLUGradient") { row, column in
       let (g, u, d) = (gate[row, column], up[row, column], dy[row, column])
       let s = sigmoid(g)
       dGate[row, column] = d * u * s * (1 + g * (1 - s))
       dUp[row, column] = d * g * s
+      y[row, column] = g * s * u
     }
   }
 

@@ -6,6 +6,11 @@
 /// - Cost: one multiplication at a time; for tests and tiny models only
 public final class ReferenceBackend: Backend {
   public let pool: BufferPool
+  /// Always fp32: rounding is what other backends are held against.
+  public var precision: Precision {
+    get { .fp32 }
+    set {}
+  }
 
   public init(pool: BufferPool = BufferPool()) { self.pool = pool }
 

@@ -1,0 +1,168 @@
+// The matrix family: large products through oneDNN in fp32 or bf16, small ones and machines without it through
+// OpenBLAS, cut into chunks that depend on shapes alone.
+import CKernels
+import COneDNN
+import COpenBLAS
+import TensorCore
+
+extension Storage {
+  /// The elements of a rounded copy.
+  var bfloat16: UnsafeMutablePointer<UInt16> {
+    UnsafeMutableRawPointer(base).assumingMemoryBound(to: UInt16.self)
+  }
+}
+
+/// Where an operand lies: its Float32 elements and, under bf16, their rounded form.
+private struct Operand: @unchecked Sendable {
+  let exact: UnsafePointer<Float>
+  let rounded: UnsafePointer<UInt16>?
+  let stride: Int
+  /// The address of an element in the form that a product reads.
+  func address(_ element: Int) -> UnsafeRawPointer {
+    rounded.map { UnsafeRawPointer($0 + element) } ?? UnsafeRawPointer(exact + element)
+  }
+}
+
+extension CPUBackend {
+  /// One single-threaded product on pointers: C ← op(A)·op(B) + beta·C.
+  func gemm(
+    _ a: UnsafePointer<Float>, _ strideA: Int, _ transposeA: Bool, _ b: UnsafePointer<Float>, _ strideB: Int,
+    _ transposeB: Bool, _ c: UnsafeMutablePointer<Float>, _ strideC: Int, m: Int, n: Int, k: Int, beta: Float
+  ) {
+    cblas_sgemm(
+      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
+      blasint(m), blasint(n), blasint(k), 1, a, blasint(max(1, strideA)), b, blasint(max(1, strideB)), beta, c,
+      blasint(max(1, strideC)))
+  }
+
+  /// The bfloat16 form of a tensor's whole buffer, made now unless it is there from before.
+  ///
+  /// Whole buffers, because weights, activations and gradients enter several products each, in several windows.
+  private func rounded(_ x: Tensor) -> UnsafePointer<UInt16> {
+    let storage = x.storage
+    if let known = storage.rounded { return UnsafePointer(known.bfloat16 + x.offset) }
+    let copy = storage.roundedStorage()
+    overRows(storage.count, height: 1 << 16) { range in
+      ck_vector_round(storage.base + range.lowerBound, copy.bfloat16 + range.lowerBound, range.count)
+    }
+    storage.rounded = copy
+    return UnsafePointer(copy.bfloat16 + x.offset)
+  }
+
+  private func operand(_ x: Tensor, isBF16: Bool) -> Operand {
+    Operand(exact: UnsafePointer(x.base), rounded: isBF16 ? rounded(x) : nil, stride: x.stride)
+  }
+
+  /// A product of one chunk by whoever is prepared for it.
+  private func run(
+    _ product: PreparedProduct?, _ shape: ProductShape, _ a: Operand, _ firstA: Int, _ b: Operand, _ firstB: Int,
+    _ c: UnsafeMutablePointer<Float>
+  ) {
+    if let product {
+      product.run(a.address(firstA), b.address(firstB), c)
+    } else {
+      gemm(
+        a.exact + firstA, shape.strideA, shape.transposeA, b.exact + firstB, shape.strideB, shape.transposeB, c,
+        shape.strideC, m: shape.m, n: shape.n, k: shape.k, beta: shape.accumulate ? 1 : 0)
+    }
+  }
+
+  public func multiply(
+    _ a: Tensor, transposed transposeA: Bool, _ b: Tensor, transposed transposeB: Bool, into c: Tensor,
+    accumulate: Bool
+  ) {
+    let (m, n) = (c.rows, c.columns)
+    let k = transposeA ? a.rows : a.columns
+    precondition(
+      (transposeA ? a.columns : a.rows) == m && (transposeB ? b.rows : b.columns) == n
+        && (transposeB ? b.columns : b.rows) == k,
+      "product of [\(a.rows), \(a.columns)] and [\(b.rows), \(b.columns)] into [\(m), \(n)]")
+    overwriting(c)
+    guard m > 0, n > 0 else { return }
+    guard k > 0 else {
+      if !accumulate { fill(c, 0) }
+      return
+    }
+    var whole = ProductShape(
+      m: m, n: n, k: k, strideA: a.stride, strideB: b.stride, strideC: c.stride, transposeA: transposeA,
+      transposeB: transposeB, accumulate: accumulate, isBF16: false)
+    let isSmall = whole.isSmall
+    whole.isBF16 = usesBF16 && !isSmall
+    let (left, right) = (operand(a, isBF16: whole.isBF16), operand(b, isBF16: whole.isBF16))
+    // Chunks along the longer side of C; at least 128 wide, so that packing the other operand again stays cheap.
+    let alongRows = m >= n
+    let extent = alongRows ? m : n
+    let chunk = isSmall ? extent : max(128, ((extent + 7) / 8 + 15) / 16 * 16)
+    func prepared(_ size: Int) -> (shape: ProductShape, product: PreparedProduct?) {
+      var shape = whole
+      if alongRows { shape.m = size } else { shape.n = size }
+      return (shape, isSmall ? nil : products.product(shape))
+    }
+    let count = (extent + chunk - 1) / chunk
+    let (full, last) = (prepared(min(chunk, extent)), prepared(extent - (count - 1) * chunk))
+    workers.run(count) { index in
+      let begin = index * chunk
+      let (shape, product) = index == count - 1 ? last : full
+      if alongRows {
+        run(
+          product, shape, left, transposeA ? begin : begin * a.stride, right, 0, c.base + begin * c.stride)
+      } else {
+        run(product, shape, left, 0, right, transposeB ? begin * b.stride : begin, c.base + begin)
+      }
+    }
+  }
+
+  public func accumulateSquaredProducts(_ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor) {
+    precondition(
+      f.rows == a.columns && f.columns == b.columns && a.rows == b.rows && segments.tokens == a.rows,
+      "squares of [\(a.rows), \(a.columns)]ᵀ[\(b.rows), \(b.columns)] into [\(f.rows), \(f.columns)]")
+    overwriting(f)
+    // A block of F and the gradient of one sequence for it stay in cache while all sequences pass.
+    let block = max(16, min((f.rows + 1) / 2, (1 << 17) / max(1, f.columns)))
+    let isBF16 = usesBF16 && block * f.columns * segments.longest >= ProductShape.smallest
+    let (left, right) = (operand(a, isBF16: isBF16), operand(b, isBF16: isBF16))
+    func shape(_ rows: Int, _ tokens: Int) -> ProductShape {
+      ProductShape(
+        m: rows, n: f.columns, k: tokens, strideA: a.stride, strideB: b.stride, strideC: f.columns,
+        transposeA: true, transposeB: false, accumulate: false, isBF16: isBF16)
+    }
+    var prepared: [Int: PreparedProduct] = [:]
+    let rest = f.rows % block
+    for tokens in Set(segments.lengths) {
+      for rows in Set([min(block, f.rows), rest]) where rows > 0 && !shape(rows, tokens).isSmall {
+        prepared[rows << 32 | tokens] = products.product(shape(rows, tokens))
+      }
+    }
+    let ready = prepared
+    overRows(f.rows, height: block) { rows in
+      let scratch = empty(rows.count, f.columns)
+      for index in 0..<segments.count {
+        let segment = segments[index]
+        guard !segment.isEmpty else { continue }
+        run(
+          ready[rows.count << 32 | segment.count], shape(rows.count, segment.count), left,
+          segment.lowerBound * a.stride + rows.lowerBound, right, segment.lowerBound * b.stride, scratch.base)
+        if f.isContiguous {
+          ck_vector_add_squares(scratch.base, 1, f.base + rows.lowerBound * f.stride, scratch.count)
+        } else {
+          for row in 0..<rows.count {
+            ck_vector_add_squares(
+              scratch.base + row * scratch.stride, 1, f.base + (rows.lowerBound + row) * f.stride, f.columns)
+          }
+        }
+      }
+    }
+  }
+
+  public func accumulateProductsOfSquares(_ a: Tensor, _ b: Tensor, into f: Tensor) {
+    multiply(squared(a), transposed: true, squared(b), transposed: false, into: f, accumulate: true)
+  }
+
+  private func squared(_ x: Tensor) -> Tensor {
+    let y = empty(x.rows, x.columns)
+    overRows(x.rows, height: height(columns: x.columns)) { rows in
+      for row in rows { ck_vector_square(x.base + row * x.stride, y.base + row * y.stride, x.columns) }
+    }
+    return y
+  }
+}
