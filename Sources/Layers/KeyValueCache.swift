@@ -28,18 +28,23 @@ public final class KeyValueCache {
   /// Puts the next rows of every sequence behind what a layer holds.  k, v [sequences · n, width]
   func store(_ k: Tensor, _ v: Tensor, layer: Int, on backend: any Backend) {
     let fresh = k.rows / sequences
-    for sequence in 0..<sequences {
-      let from = sequence * fresh..<(sequence + 1) * fresh
-      let first = sequence * capacity + length
-      backend.copy(k.rows(from), into: layers[layer].keys.rows(first..<first + fresh))
-      backend.copy(v.rows(from), into: layers[layer].values.rows(first..<first + fresh))
+    for (x, held) in [(k, layers[layer].keys), (v, layers[layer].values)] {
+      if fresh == 1 {
+        // The places behind the sequences lie equally far apart: one copy.
+        let places = Tensor(
+          storage: held.storage, offset: held.offset + length * held.stride, rows: sequences, columns: held.columns,
+          stride: capacity * held.stride)
+        backend.copy(x, into: places)
+      } else {
+        for sequence in 0..<sequences {
+          let first = sequence * capacity + length
+          backend.copy(x.rows(sequence * fresh..<(sequence + 1) * fresh), into: held.rows(first..<first + fresh))
+        }
+      }
     }
   }
-  /// The first `count` keys and values of one sequence.  [count, width] each
-  func stored(_ count: Int, of sequence: Int, layer: Int) -> (keys: Tensor, values: Tensor) {
-    let rows = sequence * capacity..<sequence * capacity + count
-    return (layers[layer].keys.rows(rows), layers[layer].values.rows(rows))
-  }
+  /// Keys and values of a layer.  [sequences · capacity, width] each
+  func stored(layer: Int) -> (keys: Tensor, values: Tensor) { layers[layer] }
 }
 
 extension SelfAttention {
@@ -60,43 +65,10 @@ extension SelfAttention {
         q: q, k: k, v: v, segments: context.segments, shape: shape, into: mixed, logSumExp: logSumExp)
     } else {
       precondition(x.rows == cache.sequences, "a cache that is in use grows by one token a sequence")
-      mix(q, into: mixed, cache: cache, layer: layer, on: backend)
+      let (keys, values) = cache.stored(layer: layer)
+      backend.cachedAttention(
+        q: q, keys: keys, values: values, length: cache.length + 1, shape: shape, into: mixed)
     }
     return output.forward(mixed, on: backend)
-  }
-
-  /// softmax(scale · q Kᵀ) V of one query a sequence; query heads that share a key head go in one product.
-  private func mix(_ q: Tensor, into mixed: Tensor, cache: KeyValueCache, layer: Int, on backend: any Backend) {
-    let (group, width) = (shape.heads / shape.keyHeads, shape.headDimension)
-    let seen = cache.length + 1
-    let queries = backend.copied(q)
-    backend.scale(queries, by: shape.scale)
-    let scores = backend.empty(q.rows * shape.heads, seen)
-    func eachGroup(
-      _ body: (_ heads: Range<Int>, _ elements: Range<Int>, _ keys: Tensor, _ values: Tensor) -> Void
-    ) {
-      for sequence in 0..<cache.sequences {
-        let (keys, values) = cache.stored(seen, of: sequence, layer: layer)
-        for head in 0..<shape.keyHeads {
-          let columns = head * width..<(head + 1) * width
-          let first = sequence * shape.heads + head * group
-          body(
-            first..<first + group, first * width..<(first + group) * width, keys.columns(columns),
-            values.columns(columns))
-        }
-      }
-    }
-    eachGroup { heads, elements, keys, _ in
-      backend.multiply(
-        queries.slice(elements).reshaped(group, width), transposed: false, keys, transposed: true,
-        into: scores.rows(heads), accumulate: false)
-    }
-    let shares = backend.empty(scores.rows, seen)
-    backend.softmax(scores, into: shares)
-    eachGroup { heads, elements, _, values in
-      backend.multiply(
-        shares.rows(heads), transposed: false, values, transposed: false,
-        into: mixed.slice(elements).reshaped(group, width), accumulate: false)
-    }
   }
 }

@@ -25,34 +25,58 @@ public struct Sampler: Sendable, Equatable {
   /// One token by inverting the cumulative distribution of the kept tokens, likeliest first.
   ///
   /// - Parameter uniform: in [0, 1)
-  /// - Cost: linear when greedy, else V log V
+  /// - Cost: linear in V, and the sorting of the likely tokens; V log V where a draw falls far into the tail
   public func choose(_ logits: [Float], uniform: Double) -> Int32 {
     guard temperature > 0 else {
       var best = 0
       for index in logits.indices where logits[index] > logits[best] { best = index }
       return Int32(best)
     }
-    var order = Array(logits.indices)
-    order.sort { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
-    if let topK { order.removeLast(order.count - min(order.count, max(1, topK))) }
-    guard let first = order.first else { return 0 }
-    var weights = order.map { Maths.exp(Double(logits[$0] - logits[first]) / temperature) }
+    guard let top = logits.max() else { return 0 }
+    let weights = logits.map { Maths.exp(Double($0 - top) / temperature) }
+    var order = LikeliestFirst(logits, band: Float(8 * temperature))
+    let limit = topK.map { min(logits.count, max(1, $0)) } ?? logits.count
+    var total = limit == logits.count ? weights.reduce(0, +) : (0..<limit).reduce(0) { $0 + weights[order[$1]] }
+    var kept = limit
     if let topP {
-      let wanted = topP * weights.reduce(0, +)
-      var (kept, reached) = (0, 0.0)
-      while kept < weights.count, kept == 0 || reached < wanted {
-        reached += weights[kept]
+      let wanted = topP * total
+      (kept, total) = (0, 0)
+      while kept < limit, kept == 0 || total < wanted {
+        total += weights[order[kept]]
         kept += 1
       }
-      weights.removeLast(weights.count - kept)
     }
-    let wanted = uniform * weights.reduce(0, +)
+    let wanted = uniform * total
     var reached = 0.0
-    for (index, weight) in zip(order, weights) {
-      reached += weight
-      if reached > wanted { return Int32(index) }
+    for rank in 0..<kept {
+      reached += weights[order[rank]]
+      if reached > wanted { return Int32(order[rank]) }
     }
-    return Int32(order[weights.count - 1])
+    return Int32(order[kept - 1])
+  }
+}
+
+/// Tokens by falling logit, equals by rising id; the long tail, which is seldom asked for, is sorted when it is.
+private struct LikeliestFirst {
+  private let logits: [Float]
+  private var sorted: [Int] = []
+  private let threshold: Float
+
+  /// - Parameter band: how far below the largest logit a token may be to be sorted at once
+  init(_ logits: [Float], band: Float) {
+    self.logits = logits
+    threshold = (logits.max() ?? 0) - band
+    append(tail: false)
+  }
+  private mutating func append(tail: Bool) {
+    let found = logits.indices.filter { (logits[$0] >= threshold) != tail }
+    sorted += found.sorted { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
+  }
+  subscript(rank: Int) -> Int {
+    mutating get {
+      if rank >= sorted.count { append(tail: true) }
+      return sorted[rank]
+    }
   }
 }
 

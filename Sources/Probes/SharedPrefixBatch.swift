@@ -15,8 +15,8 @@ struct SharedPrefixBatch {
     var inputs: Int { tokens.count - 1 }
     func target(of input: Int) -> Int32 { tokens[tokens.startIndex + input + 1] }
   }
-  /// Fewer common rows run again: a segment of its own costs more than they do.
-  private static let leastShared = 4
+  /// The prefix token alone is no beginning worth a segment of its own.
+  private static let leastShared = 2
 
   private var pieces: [Piece] = []
   /// Rows of the batch so far.

@@ -146,4 +146,32 @@ extension CPUBackend {
       }
     }
   }
+
+  public func cachedAttention(
+    q: Tensor, keys: Tensor, values: Tensor, length: Int, shape: AttentionShape, into out: Tensor
+  ) {
+    let (texts, d, group) = (q.rows, shape.headDimension, shape.heads / shape.keyHeads)
+    guard texts > 0 else { return }
+    let capacity = keys.rows / texts
+    precondition((1...max(1, capacity)).contains(length), "\(length) of \(capacity) stored rows")
+    // Short texts are done before a second thread would be awake.
+    let pairs = texts * shape.keyHeads
+    let each = max(1, (1 << 15) / (length * d * group))
+    overRows(pairs, height: each) { chunk in
+      // The last column takes the log-sum-exp, which nobody asks for.
+      let scores = empty(group, length + 1)
+      for pair in chunk {
+        let (text, keyHead) = (pair / shape.keyHeads, pair % shape.keyHeads)
+        let (row, column) = (text * capacity, keyHead * d)
+        gemm(
+          q.base + text * q.stride + column * group, d, false, keys.base + row * keys.stride + column, keys.stride,
+          true, scores.base, scores.stride, m: group, n: length, k: d, beta: 0)
+        ck_attention_softmax(
+          scores.base, scores.stride, shape.scale, length, scores.base + length, scores.stride, group, length)
+        gemm(
+          scores.base, scores.stride, false, values.base + row * values.stride + column, values.stride, false,
+          out.base + text * out.stride + column * group, d, m: group, n: d, k: length, beta: 0)
+      }
+    }
+  }
 }

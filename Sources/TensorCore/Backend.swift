@@ -149,6 +149,13 @@ public protocol Backend: AnyObject {
     _ dOut: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logSumExp: Tensor, segments: Segments,
     shape: AttentionShape, dq: Tensor, dk: Tensor, dv: Tensor)
 
+  /// Attention of one query a text over the keys and values stored for it: out = softmax(scale·qKᵀ)·V.
+  ///
+  /// - Shapes: q, out [S, H·D]; keys, values [S·capacity, keyHeads·D], of which the first `length` rows of each
+  ///   text count; may be strided
+  func cachedAttention(
+    q: Tensor, keys: Tensor, values: Tensor, length: Int, shape: AttentionShape, into out: Tensor)
+
   // MARK: Tokens
 
   /// y[r] = table[tokens[r]].  table [V, C], y [N, C]

@@ -73,6 +73,38 @@ import Testing
     #expect(tokens(Sampler(topK: 9, topP: 1)) == [0, 1, 2, 3])
   }
 
+  /// Draws near 1 fall among tokens that are sorted only then.
+  @Test func drawsFromTheTailKeepTheOrderOfLikelihood() {
+    var random = RandomStream(seed: 5)
+    let logits = (0..<400).map { $0 < 3 ? 9 : Float(3 * random.normal()) }
+    let order = logits.indices.sorted { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
+    for (temperature, topK, topP) in [(0.5, nil, nil), (1, 350, nil), (1, nil, 0.9999), (3, nil, nil)]
+      as [(Double, Int?, Double?)]
+    {
+      var kept = Array(order.prefix(topK ?? 400))
+      func weight(_ token: Int) -> Double { exp(Double(logits[token] - 9) / temperature) }
+      if let topP {
+        let wanted = topP * kept.reduce(0) { $0 + weight($1) }
+        var sum = 0.0
+        kept = Array(
+          kept.prefix { token in
+            defer { sum += weight(token) }
+            return sum < wanted
+          })
+      }
+      let total = kept.reduce(0) { $0 + weight($1) }
+      let sampler = Sampler(temperature: temperature, topK: topK, topP: topP)
+      for uniform in (0..<300).map({ 1 - exp(-0.05 * (Double($0) + random.uniform())) }) {
+        var reached = 0.0
+        let wanted = kept.first { token in
+          reached += weight(token)
+          return reached > uniform * total
+        }
+        #expect(sampler.choose(logits, uniform: uniform) == Int32(wanted ?? kept[kept.count - 1]))
+      }
+    }
+  }
+
   @Test func sampledTextsFollowTheModelAndTheSeed() throws {
     let backend = CPUBackend(threads: 2)
     let bigram = try BigramModel(scores: ["<a": 6, "<b": 5, "<c": 5.5], on: backend)

@@ -17,6 +17,11 @@ extension BackendContract {
         strided: false,
         deviation: 30, tolerance: .sharpAttention)
     },
+    ContractCase("attention over a cache") { bench in
+      for (texts, capacity, length, shape) in cacheShapes {
+        for strided in [false, true] { attendCache(bench, texts, capacity, length, shape, strided: strided) }
+      }
+    },
     ContractCase("attention after shared prefixes") { bench in
       for (lengths, parents, shape) in prefixShapes {
         for strided in [false, true] {
@@ -72,6 +77,35 @@ extension BackendContract {
       q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
     bench.output("out", out, .attention, floor: 1)
     bench.output("logSumExp", logSumExp, .attention, floor: 1)
+  }
+
+  private static let cacheShapes: [(texts: Int, capacity: Int, length: Int, shape: AttentionShape)] = [
+    (1, 1, 1, AttentionShape(heads: 1, keyHeads: 1, headDimension: 1, scale: 1)),
+    (3, 7, 5, AttentionShape(heads: 6, keyHeads: 3, headDimension: 5, scale: 0.447)),
+    (1, 700, 600, AttentionShape(heads: 4, keyHeads: 2, headDimension: 32, scale: 0.177)),
+    (33, 40, 40, AttentionShape(heads: 4, keyHeads: 1, headDimension: 16, scale: 0.25)),
+  ]
+
+  private static func attendCache(
+    _ bench: ContractBench, _ texts: Int, _ capacity: Int, _ length: Int, _ shape: AttentionShape, strided: Bool
+  ) {
+    bench.context =
+      "\(texts) texts, \(length) of \(capacity) rows, \(shape.heads)/\(shape.keyHeads) heads of "
+      + "\(shape.headDimension)" + (strided ? ", strided" : "")
+    let (width, keyWidth) = (shape.heads * shape.headDimension, shape.keyHeads * shape.headDimension)
+    let q = bench.normal("q", texts, width, strided: strided)
+    // What lies behind the stored rows must not be read.
+    func stored(_ name: String) -> Tensor {
+      var element = 0
+      return bench.tensor(name, texts * capacity, keyWidth, strided: strided) { random in
+        defer { element += 1 }
+        return element / keyWidth % capacity < length ? Float(random.normal()) : .nan
+      }
+    }
+    let (keys, values) = (stored("keys"), stored("values"))
+    let out = bench.blank("out", texts, width, strided: strided)
+    bench.backend.cachedAttention(q: q, keys: keys, values: values, length: length, shape: shape, into: out)
+    bench.output("out", out, .attention, floor: 1)
   }
 
   private static func attend(

@@ -74,6 +74,33 @@ extension ReferenceBackend {
     write(valueGradient, into: dv)
   }
 
+  public func cachedAttention(
+    q: Tensor, keys: Tensor, values: Tensor, length: Int, shape: AttentionShape, into out: Tensor
+  ) {
+    let dimension = shape.headDimension
+    let capacity = q.rows == 0 ? 0 : keys.rows / q.rows
+    precondition((1...max(1, capacity)).contains(length), "cachedAttention: \(length) of \(capacity) rows")
+    requireShape(q, q.rows, shape.heads * dimension, "cachedAttention: q")
+    requireShape(out, q.rows, q.columns, "cachedAttention: out")
+    requireShape(keys, q.rows * capacity, shape.keyHeads * dimension, "cachedAttention: keys")
+    requireShape(values, keys.rows, keys.columns, "cachedAttention: values")
+    for text in 0..<q.rows {
+      for head in 0..<shape.heads {
+        let queryColumn = head * dimension
+        let keyColumn = keyHead(of: head, shape) * dimension
+        let rows = text * capacity..<text * capacity + length
+        let scores = rows.map { score(q, text, queryColumn, keys, $0, keyColumn, shape) }
+        let top = scores.max() ?? 0
+        let total = scores.reduce(0) { $0 + Maths.exp($1 - top) }
+        for i in 0..<dimension {
+          var sum = 0.0
+          for (row, score) in zip(rows, scores) { sum += Maths.exp(score - top) / total * values[row, keyColumn + i] }
+          out[text, queryColumn + i] = sum
+        }
+      }
+    }
+  }
+
   private func requireAttention(
     _ q: Tensor, _ k: Tensor, _ v: Tensor, _ segments: Segments, _ shape: AttentionShape
   ) {
