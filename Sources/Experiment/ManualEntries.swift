@@ -213,12 +213,15 @@ extension Manual {
     ("training.adam_beta1", "Adam's memory of the gradient. Default: 0.9."),
     ("training.adam_beta2", "Adam's memory of the squared gradient. Default: 0.999."),
     ("training.adam_epsilon", "What Adam adds to the root of the squared gradient. Default: 1e-8."),
-    ("training.precision", """
+    (
+      "training.precision",
+      """
       fp32 | bf16: the numbers in matrix products of training and of the Fisher information. bf16 rounds both \
       operands and sums in fp32; weights, moments, Fisher and anchors stay fp32, and probes are measured in fp32. \
       Where the CPU has no bf16 instructions, or Retain was built without oneDNN, fp32 is used and the run says so. \
       Default: fp32.
-      """),
+      """
+    ),
     (
       "training.gradient_checkpointing",
       """

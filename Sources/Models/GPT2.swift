@@ -110,7 +110,8 @@ public enum GPT2: Architecture {
       return TransformerBlock(
         attentionNorm: norm(prefix + "ln_1"),
         attention: SelfAttention(
-          LinearGroup([linear(prefix + "attn.c_attn")]), output: linear(prefix + "attn.c_proj"), shape: shape, rotary: nil),
+          LinearGroup([linear(prefix + "attn.c_attn")]), output: linear(prefix + "attn.c_proj"), shape: shape,
+          rotary: nil),
         feedForwardNorm: norm(prefix + "ln_2"),
         feedForward: .plain(
           FeedForward(expand: linear(prefix + "mlp.c_fc"), contract: linear(prefix + "mlp.c_proj"))))

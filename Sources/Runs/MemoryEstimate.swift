@@ -4,6 +4,7 @@ import Continual
 import Experiment
 import Layers
 import Models
+import TensorCPU
 import Training
 
 /// Peak memory of one variant of an experiment, in bytes.
@@ -16,9 +17,11 @@ import Training
 ///   variants share); L2-SP 4P; replay 8 a buffered token
 /// - base copy 4P where variants start over from the base
 /// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
+///   with gradient checkpointing 4N(LC) and one layer's
 /// - work of one layer 4N(6C + 2A + 2K + 3F), N here at least the 4096 tokens of scoring
 /// - head 4·min(NV, 2²⁵) for a block of logits, and 12NC, N likewise
 /// - half of these three again, because batches of different lengths use buffers of different sizes
+/// - bf16: 2P for the rounded weights, and half of activations, work and head again for theirs
 /// - data: 12 a token of training text; 80 MiB for everything else
 ///
 /// Within 15 % of what was measured on models of 0.3 and 24 million parameters.
@@ -46,6 +49,8 @@ public struct MemoryEstimate: Sendable {
     if distinct.contains(where: { $0.name == "ewc" }) {
       add("consolidation", 12 * parameters)
     }
+    let usesBF16 = plan.stages.contains { $0.training.precision == .bf16 } && CPUBackend.supportsBF16
+    add("rounded weights", usesBF16 ? 2 * parameters : 0)
     add("base copy", isReused ? 4 * parameters : 0)
 
     let widest =
@@ -59,10 +64,16 @@ public struct MemoryEstimate: Sendable {
       let keys = sizes.keyHeads * sizes.headDimension
       let gates = sizes.architecture == "llama" ? 2 : 1
       // Buffers come in size classes, up to a quarter larger than asked: 4 bytes become 5.
-      add("activations", 5 * widest * sizes.layers * (4 * width + 2 * queries + 2 * keys + sizes.heads + gates * inner))
+      let layer = 4 * width + 2 * queries + 2 * keys + sizes.heads + gates * inner
+      let recomputes = plan.stages.allSatisfy(\.training.gradientCheckpointing)
+      let kept = recomputes ? sizes.layers * width + layer : sizes.layers * layer
       let scored = max(widest, ChainRun.scoringTokens)
-      add("work of a layer", 5 * scored * (6 * width + 2 * queries + 2 * keys + 3 * inner))
-      add("head", 5 * min(scored * sizes.vocabularySize, Head.blockElements) + 15 * scored * width)
+      let work = scored * (6 * width + 2 * queries + 2 * keys + 3 * inner)
+      let block = min(scored * sizes.vocabularySize, Head.blockElements)
+      add("activations", 5 * widest * kept)
+      add("work of a layer", 5 * work)
+      add("head", 5 * block + 15 * scored * width)
+      if usesBF16 { add("rounded activations", 5 * (widest * kept + work + block) / 2) }
     case .classifier(let classifier):
       let sizes = classifier.network.configuration
       add("activations", 12 * widest * (sizes.inputs + sizes.hiddenSizes.reduce(0, +)))

@@ -75,7 +75,8 @@ struct BenchCommand: ParsableCommand {
       JSON(value.map { Double(Show.fixed($0, digits)) ?? $0 })
     }
     return [
-      .init("task", .string(task.rawValue)), .init("model", .string(inputs.weights.map(Self.lastPart) ?? model.rawValue)),
+      .init("task", .string(task.rawValue)),
+      .init("model", .string(inputs.weights.map(Self.lastPart) ?? model.rawValue)),
       .init("parameters", .integer(bench.parameters)), .init("batch", .integer(batch)),
       .init("seq", .integer(seq)),
       .init("precision", .string(precision.precision.rawValue)),

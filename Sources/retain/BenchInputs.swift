@@ -53,7 +53,8 @@ struct BenchInputs: ParsableArguments {
       throw usage("--seq \(length): the model was made for \(configuration.contextLength)")
     }
     return Bench(
-      batch: batch, length: length, steps: steps, recomputes: recomputes, backend: backend, configuration: configuration,
+      batch: batch, length: length, steps: steps, recomputes: recomputes, backend: backend,
+      configuration: configuration,
       operations: OperationCount(configuration), model: loaded,
       batches: try tokens.map {
         try batches($0, batch: batch, length: length, vocabulary: configuration.vocabularySize)

@@ -80,10 +80,10 @@ enum Checkup {
         "onednn", "Retain was built without oneDNN: OpenBLAS computes every product, in fp32",
         remedy: "install libdnnl-dev and build again for precision: bf16")
     }
-    return .ok(
-      "onednn",
-      "oneDNN \(version); precision: bf16 "
-        + (CPUBackend.supportsBF16 ? "runs on this CPU's own instructions" : "falls back to fp32: \(CPUBackend.whyNoBF16)"))
+    let fate =
+      CPUBackend.supportsBF16
+      ? "runs on this CPU's own instructions" : "falls back to fp32: \(CPUBackend.whyNoBF16)"
+    return .ok("onednn", "oneDNN \(version); precision: bf16 \(fate)")
   }
 
   /// One product by the fast and by the plain backend.
@@ -108,7 +108,8 @@ enum Checkup {
         "products agree with plain loops, largest difference \(Figures.short(Double(difference)))")
       : .broken(
         "products", "products differ from plain loops by \(difference)",
-        remedy: "install another OpenBLAS (libopenblas0-pthread) and oneDNN (libdnnl-dev), and build again", code: Runs.ExitCode.unavailable)
+        remedy: "install another OpenBLAS (libopenblas0-pthread) and oneDNN (libdnnl-dev), and build again",
+        code: Runs.ExitCode.unavailable)
   }
 
   private static var threads: Finding {
