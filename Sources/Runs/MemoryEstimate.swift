@@ -24,7 +24,8 @@ import Training
 /// - bf16: 2P for the rounded weights, and half of activations, work and head again for theirs
 /// - data: 12 a token of training text; 80 MiB for everything else
 ///
-/// Within 15 % of what was measured on models of 0.3 and 24 million parameters.
+/// Within 15 % of what was measured on models of 0.3 and 24 million parameters with OpenBLAS products in fp32; not
+/// measured with oneDNN, bf16 or gradient checkpointing.
 public struct MemoryEstimate: Sendable {
   public struct Part: Sendable {
     public let name: String
