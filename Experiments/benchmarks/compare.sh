@@ -5,6 +5,7 @@
 #   --repeats N   readings of each side (5)        --out FOLDER   the sitting's folder (runs/benchmarks/DATE)
 #   --threads N   of both sides (2)                --again        take the named parts anew
 #   --retain PATH the executable (.build/release/retain)
+#   --smoke       one step of tiny shapes: whether the scripts work; the figures mean nothing
 #
 # PYTHON names a Python with torch, transformers and numpy. Writes compare.json (every reading) and compare.md.
 # Readings that the sitting already has are not taken again, so that an interrupted one continues.
@@ -95,11 +96,18 @@ part_head() {
   reading head "124M, 1024 tokens" "retain products fp32" "$1" bench gemm --model gpt2 --batch 4 --seq 256 --steps 3
 }
 
+# Compiling changes nothing here: the operation is one already.
 part_attention() {
   local length
   for length in 256 512 1024 2048; do
-    in_turn attention "12 heads of 64, T$length" "$1" parts attention \
-      --model gpt2 --batch $((2048 / length)) --seq "$length" --steps 5
+    local shape=(--model gpt2 --batch $((2048 / length)) --seq "$length" --steps 5)
+    local case="12 heads of 64, T$length"
+    reading attention "$case" "retain fp32" "$1" bench attention "${shape[@]}"
+    reading attention "$case" "torch fp32" "$1" peer parts attention "${shape[@]}"
+    if retain_has_bf16 attention; then
+      reading attention "$case" "retain bf16" "$1" bench attention "${shape[@]}" --precision bf16
+    fi
+    reading attention "$case" "torch bf16" "$1" peer parts attention "${shape[@]}" --precision bf16
   done
 }
 
@@ -118,6 +126,7 @@ part_optimizer() {
   reading optimizer "124M" "retain fp32" "$1" bench optimizer --model gpt2 --steps 5
   reading optimizer "124M" "torch fp32" "$1" peer parts optimizer --steps 5
   reading optimizer "124M" "torch compile fp32" "$1" peer parts optimizer --steps 5 --compile
+  reading optimizer "124M" "torch fp32, gradient" "$1" peer parts optimizer --steps 5 --penalty gradient
 }
 
 # Peak memory of an EWC step on 2048 tokens; one reading is enough. Training's stands in its own parts.

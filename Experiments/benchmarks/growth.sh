@@ -5,6 +5,7 @@
 #   --repeats N   readings of each point (5)       --out FOLDER   the sitting's folder (runs/benchmarks/DATE)
 #   --threads N   where they are not the point (2) --again        take the named parts anew
 #   --retain PATH the executable (.build/release/retain)
+#   --smoke       one step of tiny shapes: whether the scripts work; the figures mean nothing
 #
 # PYTHON names any Python 3 (python3). Writes growth.json (every reading), growth.md, and an SVG a part.
 source "$(dirname "${BASH_SOURCE[0]}")/sitting.sh"
@@ -39,7 +40,9 @@ SHAPES
 # The embedded base model asked the same text under more and more names.
 part_probes() {
   local count index text=$root/Experiments/demo/data/general/test.jsonl
-  for count in 1 2 4 8 16; do
+  local counts="1 2 4 8 16"
+  [[ $smoke = no ]] || counts="1 2"
+  for count in $counts; do
     local probes=()
     for ((index = 1; index <= count; index++)); do probes+=(--probe "probe$index=$text"); done
     reading probes "$count" "eval" "$1" "$PYTHON" "$here/readings.py" - timed \

@@ -5,7 +5,7 @@
   readings.py SITTING add PART CASE SIDE REPEAT LOAD CODE OUTPUT ERRORS
   readings.py SITTING drop PART                             forgets a part's readings
   readings.py SITTING note TEXT                             keeps a remark, once
-  readings.py SITTING machine RETAIN THREADS                describes the machine, once
+  readings.py SITTING machine RETAIN THREADS                describes the machine; notes what changed
   readings.py - timed COMMAND...                            runs a command, prints its seconds and peak memory
 """
 import json
@@ -106,9 +106,15 @@ def main():
         sitting["notes"].append(rest[0])
         print(rest[0], file=sys.stderr)
     elif verb == "machine":
-        if sitting["machine"]:
-            return
-        sitting["machine"] = machine(*rest)
+        now, first = machine(*rest), sitting["machine"]
+        if first:
+            changed = [key for key in ("cpu", "processors", "threads", "retain", "commit") if now[key] != first[key]]
+            text = "continued with another " + ", ".join(f"{key}: {now[key]}" for key in changed)
+            if not changed or text in sitting["notes"]:
+                return
+            sitting["notes"].append(text)
+        else:
+            sitting["machine"] = now
     else:
         sys.exit(__doc__)
     save(path, sitting)

@@ -16,6 +16,7 @@ threads=2
 repeats=5
 folder=$root/runs/benchmarks/$(date +%F)
 again=no
+smoke=no
 parts=()
 
 # options NAME ARGUMENT...: reads the command line; NAME is the sitting's file without .json
@@ -28,12 +29,15 @@ options() {
       --threads) threads=$2; shift 2 ;;
       --out) folder=$2; shift 2 ;;
       --again) again=yes; shift ;;
+    --smoke) smoke=yes; repeats=1; shift ;;
       --retain) RETAIN=$2; shift 2 ;;
       -h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
       -*) echo "unknown option $1; --help lists them" >&2; exit 64 ;;
       *) parts+=("$1"); shift ;;
     esac
   done
+  # Apart, so that no figure of a smoke test stands in a sitting.
+  [[ $smoke = no ]] || folder=$folder/smoke
   mkdir -p "$folder"
   folder=$(cd "$folder" && pwd)
   sitting=$folder/$name.json
@@ -55,11 +59,17 @@ reading() {
   rm -f "$folder/reading.tmp" "$folder/errors.tmp"
 }
 
-bench() { "$RETAIN" bench "$@" --threads "$threads" --json; }
+bench() { "$RETAIN" bench "$@" $(tiny "$@") --threads "$threads" --json; }
 peer() {
   local script=$1
   shift
-  "$PYTHON" "$here/peers/$script.py" "$@" --threads "$threads"
+  "$PYTHON" "$here/peers/$script.py" "$@" $(tiny "$@") --threads "$threads"
+}
+# What makes a smoke test of a command: the last of two values counts.
+tiny() {
+  [[ $smoke = yes ]] || return 0
+  echo --steps 1
+  [[ " $* " = *" --weights "* ]] || echo --shape hidden=64,inner=128,layers=2,heads=4,vocabulary=512
 }
 
 # Whether `retain bench TASK` takes --precision bf16; asked on a tiny shape, once a task.
@@ -91,6 +101,7 @@ run_parts() {
   done
   ((${#parts[@]})) || parts=("$@")
   readings machine "$RETAIN" "$threads"
+  [[ $smoke = no ]] || readings note "a smoke test of tiny shapes: no figure means anything"
   for part in "${parts[@]}"; do
     if [[ $again = yes ]]; then readings drop "$part"; fi
     for ((repeat = 1; repeat <= repeats; repeat++)); do "part_${part//-/_}" "$repeat"; done

@@ -293,8 +293,16 @@ def growth(s, folder):
             rows.append(row)
         header = [x_name] + [h for side in sides for h in (f"{side}, {y_name}", "÷ first")]
         print(f"## {title}\n\n" + table(header, rows) + exponents(series, log_y) + f"\n![{title}](growth-{part}.svg)\n")
+        if part == "threads":
+            y_name, series = "speed ÷ one thread", speedups(series)
         with open(os.path.join(folder, f"growth-{part}.svg"), "w") as file:
             file.write(chart(title, x_name, y_name, series, log_x, log_y))
+
+
+def speedups(series):
+    """Every side by its own speed at the first point, so that unlike tasks share an axis."""
+    return {side: {x: [v / statistics.median(points[min(points)]) for v in values] for x, values in points.items()}
+            for side, points in series.items()}
 
 
 def exponents(series, wanted):

@@ -71,7 +71,8 @@ def model(arguments):
         s = sizes(arguments)
         network = transformers.GPT2LMHeadModel(transformers.GPT2Config(
             vocab_size=s["vocabulary"], n_embd=s["hidden"], n_inner=s["inner"], n_layer=s["layers"],
-            n_head=s["heads"], n_positions=s["context"], resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
+            n_head=s["heads"], n_positions=s["context"], resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
+            bos_token_id=None, eos_token_id=None))
     else:
         s = sizes(arguments)
         network = transformers.LlamaForCausalLM(transformers.LlamaConfig(

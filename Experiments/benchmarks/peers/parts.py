@@ -75,32 +75,38 @@ def head(arguments, shape):
 
 
 def optimizer(arguments, shape):
-    """AdamW over one flat vector of as many numbers, and the same after an autograd penalty."""
-    count = arguments.parameters
-    values = torch.rand(count, requires_grad=True)
-    gradient = 1e-3 * torch.rand(count)
-    fisher, anchor = torch.rand(count), values.detach().clone()
-    adamw = torch.optim.AdamW([values], lr=1e-4, betas=common.BETAS, eps=common.EPSILON,
+    """AdamW over that many numbers, and the same after a penalty; in tensors small enough that malloc reuses them."""
+    count = arguments.parameters // arguments.tensors
+    values = [torch.rand(count, requires_grad=True) for _ in range(arguments.tensors)]
+    gradients = [1e-3 * torch.rand(count) for _ in values]
+    fisher, anchor = [torch.rand(count) for _ in values], [v.detach().clone() for v in values]
+    adamw = torch.optim.AdamW(values, lr=1e-4, betas=common.BETAS, eps=common.EPSILON,
                               weight_decay=common.WEIGHT_DECAY, fused=True)
+    for value, gradient in zip(values, gradients):
+        value.grad = gradient.clone()
 
-    def plain():
-        values.grad = gradient
-        adamw.step()
+    @torch.no_grad()
+    def as_gradient():
+        torch._foreach_addcmul_([v.grad for v in values], fisher, torch._foreach_sub(values, anchor))
 
-    def penalty():
-        return 0.5 * (fisher * (values - anchor) ** 2).sum()
+    def as_loss():
+        return 0.5 * sum((f * (v - a) ** 2).sum() for f, v, a in zip(fisher, values, anchor))
 
-    term = torch.compile(penalty) if arguments.compile else penalty
+    term = torch.compile(as_loss) if arguments.compile else as_loss
 
     def penalized():
-        values.grad = None
-        term().backward()
-        values.grad += gradient
+        # Adds to the gradients that are there, as a penalty beside a loss does.
+        if arguments.penalty == "gradient":
+            as_gradient()
+        else:
+            term().backward()
         adamw.step()
 
-    seconds = common.median_seconds(plain, arguments.steps)
+    seconds = common.median_seconds(adamw.step, arguments.steps)
     with_penalty = common.median_seconds(penalized, arguments.steps)
-    common.report("optimizer", arguments, seconds, parameters=count, gb_per_second=28 * count / seconds / 1e9,
+    total = count * arguments.tensors
+    common.report("optimizer", arguments, seconds, parameters=total, tensors=arguments.tensors,
+                  penalty=arguments.penalty, gb_per_second=28 * total / seconds / 1e9,
                   ewc_seconds_per_step=with_penalty)
 
 
@@ -109,6 +115,8 @@ def main():
     parser.add_argument("--documents", type=int, default=1)
     parser.add_argument("--packed", default="loop", choices=["loop", "mask"])
     parser.add_argument("--parameters", type=int, default=124_439_808, help="numbers that the optimizer moves")
+    parser.add_argument("--tensors", type=int, default=148, help="tensors that they are in; GPT-2 has 148")
+    parser.add_argument("--penalty", default="autograd", choices=["autograd", "gradient"])
     arguments = parser.parse_args()
     common.start(arguments)
     globals()[arguments.task](arguments, common.sizes(arguments))
