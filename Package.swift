@@ -37,7 +37,9 @@ let package = Package(
     /// Lets Swift read and write gzip.
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     /// Matrix products of oneDNN, fp32 and bf16, by either of its C interfaces; empty where it is not installed.
-    .target(name: "COneDNN", linkerSettings: hasOneDNN ? [.linkedLibrary("dnnl"), .linkedLibrary("dl")] : []),
+    .target(
+      name: "COneDNN", cSettings: hasOneDNN ? [.define("RETAIN_HAS_ONEDNN")] : [],
+      linkerSettings: hasOneDNN ? [.linkedLibrary("dnnl"), .linkedLibrary("dl")] : []),
     /// Our single-threaded C kernels on pointers and sizes.
     .target(
       name: "CKernels",
@@ -80,7 +82,7 @@ let package = Package(
 
     // Floor 5, experiments.
     /// YAML to an immutable plan, with every mistake located.
-    floor("Experiment", ["Continual", "Training", "Ledger", "StrictJSON", yams]),
+    floor("Experiment", ["Continual", "Training", "Ledger", "StrictJSON", "TensorCore", yams]),
     /// Plan to objects to stages to ledger and checkpoints; the only place that knows everybody.
     floor(
       "Runs",

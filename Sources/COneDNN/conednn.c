@@ -2,9 +2,10 @@
 #define _GNU_SOURCE
 #include "conednn.h"
 
-#if __has_include(<oneapi/dnnl/dnnl.h>)
+#if defined(RETAIN_HAS_ONEDNN)
 #include <dlfcn.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,16 +16,27 @@ struct codnn_product {
   size_t scratchpad;
 };
 
-// What a thread needs to run products: kept for its lifetime, freed with it never, since pools live as long as the process.
-static _Thread_local dnnl_stream_t stream;
-static _Thread_local void *scratchpad;
-static _Thread_local size_t scratchpad_size;
+// What a thread needs to run products, from its first product to its end.
+typedef struct {
+  dnnl_stream_t stream;
+  void *scratchpad;
+  size_t scratchpad_size;
+} workplace;
 
+static _Thread_local workplace *own;
+static pthread_key_t ending;
 static dnnl_engine_t engine;
+
+static void leave(void *place) {
+  workplace *w = place;
+  dnnl_stream_destroy(w->stream);
+  free(w->scratchpad);
+  free(w);
+}
 
 // Made once, before main and before any thread.
 __attribute__((constructor)) static void make_engine(void) {
-  if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) engine = NULL;
+  if (pthread_key_create(&ending, leave) != 0 || dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) engine = NULL;
 }
 
 // A product must stay on its thread. oneDNN's OpenMP team size is a setting of each thread; other builds of the
@@ -48,8 +60,6 @@ static dnnl_data_type_t data_type(int element) { return element == CODNN_BF16 ? 
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t description_t;
-typedef const_dnnl_memory_desc_t description_reference;
-#define REFERENCE(d) (d)
 static void forget(description_t *d) { dnnl_memory_desc_destroy(*d); }
 static dnnl_status_t describe(description_t *d, long rows, long columns, dnnl_data_type_t type, long row_stride,
                               long column_stride) {
@@ -58,8 +68,6 @@ static dnnl_status_t describe(description_t *d, long rows, long columns, dnnl_da
 }
 #else
 typedef dnnl_memory_desc_t description_t;
-typedef const dnnl_memory_desc_t *description_reference;
-#define REFERENCE(d) (&(d))
 static void forget(description_t *d) { (void)d; }
 static dnnl_status_t describe(description_t *d, long rows, long columns, dnnl_data_type_t type, long row_stride,
                               long column_stride) {
@@ -161,20 +169,31 @@ static void fail(const char *what) {
   abort();
 }
 
-void codnn_product_run(const codnn_product *product, const void *a, const void *b, float *c) {
-  stay_on_this_thread();
-  if (!stream && dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) != dnnl_success)
-    fail("cannot make a stream");
-  if (product->scratchpad > scratchpad_size) {
-    free(scratchpad);
-    scratchpad_size = (product->scratchpad + 4095) / 4096 * 4096;
-    scratchpad = aligned_alloc(4096, scratchpad_size);
-    if (!scratchpad) fail("out of memory");
+// The calling thread's workplace, with room for a product's intermediate values.
+static workplace *enter(size_t scratchpad) {
+  if (!own) {
+    stay_on_this_thread();
+    own = calloc(1, sizeof *own);
+    if (!own) fail("out of memory");
+    if (dnnl_stream_create(&own->stream, engine, dnnl_stream_default_flags) != dnnl_success)
+      fail("cannot make a stream");
+    pthread_setspecific(ending, own);
   }
+  if (scratchpad > own->scratchpad_size) {
+    free(own->scratchpad);
+    own->scratchpad_size = (scratchpad + 4095) / 4096 * 4096;
+    own->scratchpad = aligned_alloc(4096, own->scratchpad_size);
+    if (!own->scratchpad) fail("out of memory");
+  }
+  return own;
+}
+
+void codnn_product_run(const codnn_product *product, const void *a, const void *b, float *c) {
+  workplace *place = enter(product->scratchpad);
   static const dnnl_query_t kinds[4] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md,
                                         dnnl_query_scratchpad_md};
   static const int places[4] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD};
-  void *pointers[4] = {(void *)a, (void *)b, c, scratchpad};
+  void *pointers[4] = {(void *)a, (void *)b, c, place->scratchpad};
   dnnl_exec_arg_t arguments[4];
   for (int i = 0; i < 4; i++) {
     arguments[i].arg = places[i];
@@ -182,8 +201,8 @@ void codnn_product_run(const codnn_product *product, const void *a, const void *
                            engine, pointers[i]) != dnnl_success)
       fail("cannot describe an operand");
   }
-  if (dnnl_primitive_execute(product->primitive, stream, 4, arguments) != dnnl_success) fail("a product failed");
-  dnnl_stream_wait(stream);
+  if (dnnl_primitive_execute(product->primitive, place->stream, 4, arguments) != dnnl_success) fail("a product failed");
+  dnnl_stream_wait(place->stream);
   for (int i = 0; i < 4; i++) dnnl_memory_destroy(arguments[i].memory);
 }
 

@@ -1,4 +1,5 @@
 // Reads `training`, at the top and in a stage, where its keys lie over the defaults.
+import TensorCore
 
 extension PlanReader {
   /// The names of the three keys that say how long a stage lasts.
@@ -15,8 +16,8 @@ extension PlanReader {
       section.integer("early_stopping_patience", in: 0...1_000_000) ?? plan.earlyStoppingPatience
     plan.lossWatchdogThreshold =
       section.number("loss_watchdog_threshold", .nonNegative) ?? plan.lossWatchdogThreshold
-    if let word = section.word("precision", ["fp32", "bf16"]) {
-      plan.precision = .init(rawValue: word) ?? plan.precision
+    if let word = section.word("precision", Precision.allCases.map(\.rawValue), notYet: ["fp16"]) {
+      plan.precision = Precision(rawValue: word) ?? plan.precision
     }
     // Accepted only with the one value that is implemented.
     _ = section.word("adapter", ["none"], notYet: ["lora"])

@@ -1,5 +1,6 @@
 // How a stage is trained: batch, length, optimizer, schedule, guards.
 // The property initialisers are the defaults of the experiment file.
+import TensorCore
 
 /// The resolved training settings of a stage, or the defaults of all stages.
 public struct TrainingPlan: Sendable, Equatable {
@@ -11,7 +12,6 @@ public struct TrainingPlan: Sendable, Equatable {
   }
   public enum ExcessLength: String, Sendable { case split, truncate, drop, `raise` }
   public enum Optimizer: String, Sendable { case adamw, sgd }
-  public enum Precision: String, Sendable { case fp32, bf16 }
   public enum Scheduler: String, Sendable { case cosine, linear, constant, wsd }
 
   public var sequenceLength = 512
@@ -35,7 +35,7 @@ public struct TrainingPlan: Sendable, Equatable {
   public var adamBeta1 = 0.9
   public var adamBeta2 = 0.999
   public var adamEpsilon = 1e-8
-  /// bf16: products of rounded numbers, everything else in Float32.
+  /// Of products in training and in the Fisher information.
   public var precision = Precision.fp32
   /// Whether blocks are computed again on the way back instead of kept; no number changes.
   public var gradientCheckpointing = false

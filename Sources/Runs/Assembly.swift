@@ -52,6 +52,12 @@ public final class Assembly {
     baseValues = reuse ? backend.copied(subject.network.parameters.values) : nil
   }
 
+  /// Sets how the passes that follow compute: numbers in products, and what a forward pass keeps.
+  func prepare(for training: TrainingPlan) {
+    backend.precision = training.precision
+    subject.prepare(for: training)
+  }
+
   /// Puts the base's parameters back.
   func restoreBase() {
     if let baseValues { backend.copy(baseValues, into: subject.network.parameters.values) }

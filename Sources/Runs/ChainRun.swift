@@ -86,17 +86,6 @@ public final class ChainRun {
     }
   }
 
-  private var wantsBF16: Bool { plan.stages.contains { $0.training.precision == .bf16 } }
-  /// Of the products in training, as results.json has it.
-  private var precision: Precision { wantsBF16 && CPUBackend.supportsBF16 ? .bf16 : .fp32 }
-  /// Measures in fp32, whatever a stage trains in: so values compare between stages, variants and `retain eval`.
-  private func inFP32<Result>(_ body: () throws -> Result) rethrows -> Result {
-    let outer = backend.precision
-    backend.precision = .fp32
-    defer { backend.precision = outer }
-    return try body()
-  }
-
   var stageNames: [String] { plan.stages.map(\.name) }
 
   /// The methods that guard a stage.
@@ -128,9 +117,7 @@ public final class ChainRun {
         more: [.init("variant", .string(variant)), .init("parameters", .integer(store.count))],
         environment: Machine.environment(threads: backend.threads, precision: precision.rawValue)))
     for fact in assembly.data.notes { try note(fact) }
-    if wantsBF16, !CPUBackend.supportsBF16 {
-      try note("precision: bf16 is not to be had, training runs in fp32: \(CPUBackend.whyNoBF16)")
-    }
+    try notePrecision()
     if plan.evaluate.at.contains(.base) { try measure(after: "base") }
     try consolidate(past: 0, name: "base")
     if options.savesStageEnds { try save(position) }
@@ -215,9 +202,8 @@ public final class ChainRun {
     let training = past == 0 ? plan.training : plan.stages[past - 1].training
     let batchTokens = max(1, training.microBatchSize) * min(training.sequenceLength, assembly.subject.contextLength)
     let outer = backend.precision
-    backend.precision = Precision(training.precision)
+    assembly.prepare(for: training)
     defer { backend.precision = outer }
-    assembly.subject.prepare(for: training)
     var sequences = text.sequences
     let isReal = past > 0 || !sequences.isEmpty
     if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
@@ -266,7 +252,8 @@ public final class ChainRun {
     guard unmatched.isEmpty else {
       throw Self.freezeError(stagePlan.name, unmatched)
     }
-    assembly.subject.prepare(for: training)
+    assembly.prepare(for: training)
+    defer { backend.precision = .fp32 }
     let schedule = schedule(stage)
     let optimizer = assembly.optimizer(training)
     let stack = stack(stage)
@@ -286,8 +273,6 @@ public final class ChainRun {
           ]))
     }
     observer.message("stage \(stagePlan.name): \(schedule.steps) steps, \(schedule.inputTokens) tokens")
-    backend.precision = Precision(training.precision)
-    defer { backend.precision = .fp32 }
     let trainStep = TrainStep(assembly.subject.network, optimizer: optimizer, on: backend)
     var rows = schedule.stream(from: progress.cursor)
     var lastLogged = Machine.seconds
@@ -490,15 +475,5 @@ extension Exemplar {
       first = range.upperBound
       return Exemplar(inputs: Array(row.inputs[range]), targets: Array(row.targets[range]))
     }
-  }
-}
-
-extension Precision {
-  init(_ wanted: TrainingPlan.Precision) {
-    self =
-      switch wanted {
-      case .fp32: .fp32
-      case .bf16: .bf16
-      }
   }
 }

@@ -170,7 +170,8 @@ private struct Calibration {
     var rows = schedule.stream(from: .start)
     var training = stage.training
     training.weightDecay = 0
-    assembly.subject.prepare(for: training)
+    assembly.prepare(for: training)
+    defer { assembly.backend.precision = .fp32 }
     let step = TrainStep(
       assembly.subject.network, optimizer: assembly.optimizer(training), on: assembly.backend)
     var best = Double.infinity
@@ -228,6 +229,8 @@ private struct Calibration {
       tokens += sequence.inputs.count
     }
     guard tokens > 0 else { return 0 }
+    assembly.prepare(for: plan.training)
+    defer { assembly.backend.precision = .fp32 }
     var best = Double.infinity
     for _ in 0..<2 {
       let start = Machine.seconds

@@ -41,7 +41,7 @@ struct ProductShape: Hashable {
   var isSmall: Bool { m * n * k < Self.smallest }
 }
 
-/// The shapes that were used last.
+/// The shapes that were used last; asked by the one thread that hands out work.
 ///
 /// - Cost: about 50 KB a shape; the least recently used goes where `capacity` is exceeded
 final class ProductCache {

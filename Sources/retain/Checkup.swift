@@ -11,7 +11,7 @@ enum Checkup {
   /// Everything about the machine, and about a folder as a place for runs.
   static func machine(place: String) -> [Finding] {
     [
-      processor, blas, lowPrecision, arithmetic, threads, hdf5(place), memory, disk(place), locking(place), hugePages,
+      processor, blas, oneDNN, arithmetic, threads, hdf5(place), memory, disk(place), locking(place), hugePages,
     ]
   }
 
@@ -74,11 +74,11 @@ enum Checkup {
   }
 
   /// oneDNN and what it makes of this CPU.
-  private static var lowPrecision: Finding {
+  private static var oneDNN: Finding {
     guard let version = CPUBackend.oneDNNVersion else {
       return .warning(
         "onednn", "Retain was built without oneDNN: OpenBLAS computes every product, in fp32",
-        remedy: "install libdnnl-dev and build again for precision: bf16")
+        remedy: "install libdnnl-dev and run make build for precision: bf16")
     }
     let fate =
       CPUBackend.supportsBF16

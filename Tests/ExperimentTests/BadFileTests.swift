@@ -196,7 +196,7 @@ let badFiles: [Bad] = [
   end("seeds: [1, 2]", 9, 1, "not yet supported"),
   end("data_checks: { near_duplicates: warn }", 9, 33, "'warn' is not yet supported"),
   end("logging: { report_to: [jsonl, tensorboard] }", 9, 31, "'tensorboard' is not yet supported"),
-  training("precision: fp16", 14, "precision"),
+  training("precision: fp16", 14, "'fp16' is not yet supported"),
   training("adapter: lora", 12, "'lora' is not yet supported"),
   training("gradient_checkpointing: maybe", 27, "gradient_checkpointing"),
   // Tuning.

@@ -1,5 +1,6 @@
 // Matrix products through oneDNN, by either of its C interfaces (2.x and 3.x, chosen when this is compiled).
-// Where oneDNN's header is absent every function is still here and says that there is nothing.
+// Without RETAIN_HAS_ONEDNN, which the manifest defines where it links the library, every function is still here and
+// says that there is nothing.
 #pragma once
 #include <stddef.h>
 
