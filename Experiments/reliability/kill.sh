@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Kills a run at random moments and shows that running it again ends where an uninterrupted run ends, bit for bit.
-#   kill.sh RETAIN EXPERIMENT.yaml [KILLS]
+#   kill.sh [RETAIN [EXPERIMENT.yaml [KILLS]]]
 # The experiment is run once in peace and once under fire, both in a temporary folder; nothing else is touched.
 set -euo pipefail
-retain=$1 experiment=$2 kills=${3:-25}
+unset OPENBLAS_CORETYPE
+here=$(dirname "${BASH_SOURCE[0]}")
+retain=${1:-$here/../../.build/release/retain} experiment=${2:-$here/chain.yaml} kills=${3:-25}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 run() { "$retain" run "$experiment" "output_dir=$1" "${@:2}"; }
