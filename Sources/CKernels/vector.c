@@ -25,6 +25,11 @@ void ck_vector_add_squares(const float *x, float scale, float *y, long count) {
   for (long i = 0; i < count; i++) y[i] += scale * x[i] * x[i];
 }
 CK_DISPATCHED
+void ck_vector_add_magnitudes(const float *x, float scale, float *y, long count) {
+  CK_ELEMENTWISE
+  for (long i = 0; i < count; i++) y[i] += scale * __builtin_fabsf(x[i]);
+}
+CK_DISPATCHED
 void ck_vector_square(const float *x, float *y, long count) {
   CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] = x[i] * x[i];
@@ -39,6 +44,30 @@ void ck_vector_divide(const float *numerator, const float *denominator, const fl
                       long count) {
   CK_ELEMENTWISE
   for (long i = 0; i < count; i++) q[i] = denominator[i] > 0 ? numerator[i] / denominator[i] : fallback[i];
+}
+
+CK_DISPATCHED
+void ck_vector_add_path(const float *gradient, const float *values, float *previous, float *path, long count) {
+  CK_ELEMENTWISE
+  for (long i = 0; i < count; i++) {
+    path[i] -= gradient[i] * (values[i] - previous[i]);
+    previous[i] = values[i];
+  }
+}
+CK_DISPATCHED
+void ck_vector_damped_step(float *parameters, const float *force, const float *bound, const float *second_moment,
+                           float inverse_correction2, float epsilon, float rate, uint16_t *rounded, long count) {
+  if (second_moment) {
+    CK_ELEMENTWISE
+    for (long i = 0; i < count; i++) {
+      float metric = __builtin_elementwise_sqrt(second_moment[i] * inverse_correction2) + epsilon;
+      parameters[i] -= rate * force[i] / (metric + rate * bound[i]);
+    }
+  } else {
+    CK_ELEMENTWISE
+    for (long i = 0; i < count; i++) parameters[i] -= rate * force[i] / (1.0f + rate * bound[i]);
+  }
+  if (rounded) ck_vector_round(parameters, rounded, count);
 }
 
 // Sums run in float over 256 elements and in double over blocks: fast, and exact enough for norms of 10^8 numbers.

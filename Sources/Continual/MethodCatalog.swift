@@ -28,12 +28,30 @@ public protocol ConfigurableMethod: ContinualMethod {
   init(_ ingredients: MethodIngredients)
 }
 
+extension ConsolidationScope {
+  /// A random choice of at most `count` of the past's sequences.
+  func choice(of count: Int) -> [Exemplar] {
+    let wanted = min(count, sequences.count)
+    var random = self.random.forked("choice")
+    var indices = Array(sequences.indices)
+    for i in 0..<wanted { indices.swapAt(i, i + random.integer(below: indices.count - i)) }
+    return indices.prefix(wanted).map { sequences[$0] }
+  }
+}
+
 public enum MethodCatalog {
   public static var methods: [any ConfigurableMethod.Type] {
     [
       ElasticWeightConsolidation.self,
       ExperienceReplay.self,
       L2SP.self,
+      SelfRehearsal.self,
+      LearningWithoutForgetting.self,
+      SynapticIntelligence.self,
+      MemoryAwareSynapses.self,
+      DarkExperienceReplay.self,
+      AveragedGradientEpisodicMemory.self,
+      GradientEpisodicMemory.self,
     ]
   }
   /// The options of every method, for experiment files and the manual.

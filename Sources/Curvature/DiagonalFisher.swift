@@ -12,121 +12,40 @@ public struct FisherEstimate {
   public let scoredTokens: Int
 }
 
-/// A Fisher that cannot be had by the wanted recipe.
-public struct FisherError: Error, Sendable, CustomStringConvertible {
-  public let description: String
-}
-
-/// −log p(y) with y drawn from the model itself: the labels of the sampled Fisher.
-struct SampledSeed: HeadSeed {
-  /// One draw for every place of the batch.
-  let uniforms: [Double]
-  mutating func seed(
-    _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
-  ) {
-    let labels = backend.sampleLabels(logits, uniforms: rows.map { uniforms[Int($0)] })
-    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
-  }
-}
-
-/// √p(c)·∂(−log p(c)) at one scored place of every sequence, 0 elsewhere: one term of the expected Fisher.
-struct ExpectedSeed: HeadSeed {
-  let label: Int32
-  /// The places that ask in this pass.
-  let asking: Set<Int32>
-  mutating func seed(
-    _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
-  ) {
-    let labels = rows.map { asking.contains($0) ? label : -1 }
-    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
-    // p(c) = e^(−loss)
-    let values = losses.buffer
-    for (row, wanted) in labels.enumerated() where wanted >= 0 {
-      backend.scale(logits.rows(row..<row + 1), by: Float(Maths.exp(-Double(values[row]) / 2)))
-    }
-  }
-}
-
 public enum DiagonalFisher {
-  /// Backward passes beyond which an expected Fisher of one batch is refused.
-  public static let expectedPassLimit = 8192
-
   /// Estimates F over batches of whole sequences, in the mode the model is evaluated in.
   ///
   /// F = Σ_s g_s² / scored tokens (unit sequence; see `FisherRecipe` for the others)
-  /// - Parameters:
-  ///   - firstSequence: number of the first sequence, so that draws do not depend on how sequences are batched
   /// - Throws: `FisherError` where the expected Fisher would take too many passes
   /// - Cost: one forward pass and one backward pass a draw; no optimizer
   public static func estimate(
     _ network: any Network, over batches: some Sequence<Batch>, recipe: FisherRecipe, random: RandomStream,
     on backend: any Backend
   ) throws(FisherError) -> FisherEstimate {
-    let sink: any GradientSink
+    func pass(_ sink: any GradientSink) throws(FisherError) -> FisherCount {
+      try FisherPass.run(
+        network, over: batches, labels: recipe.labels, examples: recipe.examples, random: random, into: sink,
+        on: backend)
+    }
     let squares: Tensor
+    let count: FisherCount
+    let divisor: Int
     switch recipe.unit {
     case .sequence:
-      let perSequence = SquaredPerSequence(network.parameters, on: backend)
-      (sink, squares) = (perSequence, perSequence.squares)
+      let sink = PerSequenceMoments(network.parameters, .squares, on: backend)
+      count = try pass(sink)
+      (squares, divisor) = (sink.sums, count.scored * count.draws)
     case .position:
-      let perPosition = SquaredPerPosition(network.parameters, on: backend)
-      (sink, squares) = (perPosition, perPosition.squares)
+      let sink = SquaredPerPosition(network.parameters, on: backend)
+      count = try pass(sink)
+      (squares, divisor) = (sink.squares, count.scored * count.draws)
+    case .batch:
+      let sink = SquaredPerBatch(network.parameters, on: backend)
+      count = try pass(sink)
+      squares = sink.finish()
+      divisor = sink.batches
     }
-    var (sequences, scored) = (0, 0)
-    for batch in batches where sequences < recipe.examples {
-      let (hidden, recorded) = network.forward(batch, recording: true, on: backend)
-      guard let pullback = recorded else { continue }
-      let head = network.head(batch.head)
-      func pass(_ seed: some HeadSeed, isLast: Bool) {
-        var seed = seed
-        sink.begin(batch)
-        let result = head.backward(hidden, batch: batch, seed: &seed, sink: sink, on: backend)
-        pullback(result.hiddenGradient, sink, releasing: isLast)
-      }
-      switch recipe.labels {
-      case .observed: pass(CrossEntropySeed(scale: 1), isLast: true)
-      case .sampled(let count):
-        for draw in 0..<count {
-          var uniforms: [Double] = []
-          uniforms.reserveCapacity(batch.count)
-          for index in 0..<batch.segments.count {
-            var stream = random.forked("draw", draw).forked("sequence", sequences + index)
-            for _ in batch.segments[index] { uniforms.append(stream.uniform()) }
-          }
-          pass(SampledSeed(uniforms: uniforms), isLast: draw == count - 1)
-        }
-      case .expected: try expected(batch, head: head, pass: pass)
-      }
-      sequences += batch.segments.count
-      scored += batch.scored
-    }
-    var draws = 1
-    if case .sampled(let count) = recipe.labels { draws = count }
-    backend.scale(squares, by: 1 / Float(max(1, scored * draws)))
-    return FisherEstimate(values: squares, recipe: recipe, sequences: sequences, scoredTokens: scored)
-  }
-
-  /// One pass a class and scored place; sequences go side by side.
-  private static func expected(
-    _ batch: Batch, head: Head, pass: (ExpectedSeed, Bool) -> Void
-  ) throws(FisherError) {
-    let places = (0..<batch.segments.count).map { index in
-      batch.segments[index].filter { batch.targets[$0] >= 0 }.map { Int32($0) }
-    }
-    let longest = places.map(\.count).max() ?? 0
-    let classes = head.linear.outputs
-    guard longest * classes <= expectedPassLimit else {
-      throw FisherError(
-        description: """
-          the expected Fisher would take \(longest * classes) backward passes a batch (\(longest) scored positions × \
-          \(classes) classes); labels: sampled estimates the same quantity in one
-          """)
-    }
-    for step in 0..<longest {
-      let asking = Set(places.compactMap { step < $0.count ? $0[step] : nil })
-      for label in 0..<classes {
-        pass(ExpectedSeed(label: Int32(label), asking: asking), step == longest - 1 && label == classes - 1)
-      }
-    }
+    backend.scale(squares, by: 1 / Float(max(1, divisor)))
+    return FisherEstimate(values: squares, recipe: recipe, sequences: count.sequences, scoredTokens: count.scored)
   }
 }

@@ -15,16 +15,32 @@ public struct FisherRecipe: Sendable, Hashable {
     case sequence
     /// Squares of single positions at every weight: one product, approximate because attention mixes positions.
     case position
+    /// The square of a batch's mean gradient, averaged over batches: what much published code calls the Fisher.
+    /// Where gradients cancel it is smaller by the batch's size. For comparison only.
+    case batch
+  }
+  public enum Structure: String, Sendable, Hashable {
+    /// One number a parameter.
+    case diagonal
+    /// Two factors a linear layer, one number a parameter elsewhere; positions count for themselves.
+    case kronecker
   }
   public var labels: Labels
   public var unit: Unit
+  public var structure: Structure
   /// Sequences that are looked at, at most.
   public var examples: Int
+  /// Sequences of a batch of unit `batch`.
+  public var batch: Int
 
-  public init(labels: Labels, unit: Unit, examples: Int) {
+  public init(
+    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1
+  ) {
+    self.structure = structure
     self.labels = labels
     self.unit = unit
     self.examples = examples
+    self.batch = batch
   }
 
   public var description: String {
@@ -34,6 +50,9 @@ public struct FisherRecipe: Sendable, Hashable {
       case .sampled(let count): count == 1 ? "sampled" : "sampled(\(count))"
       case .observed: "observed"
       }
-    return "\(kind) labels, unit \(unit.rawValue), diagonal, ≤ \(examples) sequences"
+    let size = unit == .batch ? " of \(batch)" : ""
+    let form =
+      structure == .kronecker ? "Kronecker factors of linear layers" : "unit \(unit.rawValue)\(size), diagonal"
+    return "\(kind) labels, \(form), ≤ \(examples) sequences"
   }
 }

@@ -14,6 +14,11 @@ public struct Batch: Sendable {
   public var features: Tensor?
   /// Which head answers, for networks with several.
   public var head: Int
+  /// For each sequence its number among those that the batch was made from; empty: as they stand.
+  public var sources: [Int] = []
+  public func source(of segment: Int) -> Int { sources.isEmpty ? segment : sources[segment] }
+  /// What each place is taught, where that is more than its target; nil for plain batches.
+  public var objectives: Objectives?
 
   /// - Parameter lengths: tokens of each sequence, in order
   public init(tokens: [Int32], targets: [Int32], lengths: [Int], head: Int = 0) {
@@ -42,6 +47,8 @@ public struct Batch: Sendable {
     self.head = head
   }
 
+  /// Targets over which the loss is averaged.
+  public var counted: Int { objectives?.counted ?? scored }
   /// Tokens or rows.
   public var count: Int { targets.count }
   /// Targets that carry loss.

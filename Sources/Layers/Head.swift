@@ -79,15 +79,22 @@ public struct Head {
     return HeadPass(loss: loss, losses: losses, hiddenGradient: all)
   }
 
+  /// Calls `body` with the logits of the scored rows, block by block, and their places in the batch.
+  public func forEachBlock(
+    _ hidden: Tensor, batch: Batch, on backend: any Backend, _ body: (_ logits: Tensor, _ places: [Int32]) -> Void
+  ) {
+    let (scored, places, _) = scoredRows(hidden, batch, on: backend)
+    for block in blocks(batch, places: places, whole: false) {
+      body(linear.forward(scored.rows(block.range), on: backend), Array(places[block.range]))
+    }
+  }
+
   /// −log p of every target, in the batch's order; rows without a target are left out.
   public func negativeLogLikelihoods(_ hidden: Tensor, batch: Batch, on backend: any Backend) -> [Float] {
-    let (scored, places, _) = scoredRows(hidden, batch, on: backend)
     var losses: [Float] = []
-    for block in blocks(batch, places: places, whole: false) {
-      let logits = linear.forward(scored.rows(block.range), on: backend)
-      let blockLosses = backend.empty(1, block.range.count)
-      backend.negativeLogLikelihood(
-        logits, targets: places[block.range].map { batch.targets[Int($0)] }, losses: blockLosses)
+    forEachBlock(hidden, batch: batch, on: backend) { logits, places in
+      let blockLosses = backend.empty(1, places.count)
+      backend.negativeLogLikelihood(logits, targets: places.map { batch.targets[Int($0)] }, losses: blockLosses)
       losses += blockLosses.toArray()
     }
     return losses

@@ -102,6 +102,15 @@ public final class ParameterStore {
   public var count: Int { values.count }
   public subscript(name: String) -> Parameter? { byName[name] }
 
+  /// Runs something with other parameters in place of these; nothing is copied.
+  ///
+  /// - Parameter other: a vector of this layout in a buffer of its own
+  public func with<Result>(_ other: Tensor, _ body: () throws -> Result) rethrows -> Result {
+    values.storage.exchange(with: other.storage)
+    defer { values.storage.exchange(with: other.storage) }
+    return try body()
+  }
+
   /// Fills new parameters; each draws from a stream of its own name, so a layout change moves no other number.
   public func initialize(_ declarations: [ParameterDeclaration], from stream: RandomStream) {
     for (parameter, declaration) in zip(parameters, declarations) {

@@ -200,7 +200,7 @@ public final class ChainRun {
     guard !methods.isEmpty else { return }
     let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
     let training = past == 0 ? plan.training : plan.stages[past - 1].training
-    let batchTokens = max(1, training.microBatchSize) * min(training.sequenceLength, assembly.subject.contextLength)
+    let batchTokens = batchTokens(training)
     let outer = backend.precision
     assembly.prepare(for: training)
     defer { backend.precision = outer }
@@ -216,11 +216,28 @@ public final class ChainRun {
           network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
           isReal: isReal, tokens: tokens, batchTokens: batchTokens,
           makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
-          sharing: past == 0 ? assembly.sharedBase : nil,
+          write: writer(), sharing: past == 0 ? assembly.sharedBase : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }
     backend.pool.trim()
+  }
+
+  /// Tokens of a micro-batch, which other passes of the stage keep to.
+  private func batchTokens(_ training: TrainingPlan) -> Int {
+    max(1, training.microBatchSize) * min(training.sequenceLength, assembly.subject.contextLength)
+  }
+
+  /// How the model writes texts of its own; nil where it cannot.
+  private func writer() -> ConsolidationScope.Writer? {
+    guard let model = assembly.subject.languageModel, let prefix = model.prefixToken else { return nil }
+    let context = assembly.subject.contextLength
+    return { [backend] count, length, temperature, random in
+      model.transformer.sampleSequences(
+        count: count, length: min(length, context), prefix: prefix, stop: Set([model.eosToken].compactMap { $0 }),
+        temperature: temperature, random: random, on: backend
+      ).map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
+    }
   }
 
   /// Sequences drawn from the base itself, where no text of its past is given.
@@ -231,7 +248,7 @@ public final class ChainRun {
         ExitCode.configuration, "without base_data the base must write its own text, but the model has no prefix token",
         hint: "give base_data")
     }
-    let wanted = methods.compactMap { $0.plan.int("fisher.examples") }.max() ?? 0
+    let wanted = methods.compactMap { $0.plan.int("fisher.examples") ?? $0.plan.int("examples") }.max() ?? 0
     guard wanted > 0 else { return [] }
     let length = min(plan.training.sequenceLength, assembly.subject.contextLength)
     try note("there is no base_data: the base's Fisher uses \(wanted) sequences of \(length) tokens sampled from it")
@@ -257,7 +274,7 @@ public final class ChainRun {
     let schedule = schedule(stage)
     let optimizer = assembly.optimizer(training)
     let stack = stack(stage)
-    try beginStage(stage)
+    try beginStage(stage, steps: schedule.steps)
     if position.step > 0 {
       // The checkpoint's moments and method state, after the methods know which stage it is.
       try restoreRunningStage(optimizer)
@@ -274,6 +291,7 @@ public final class ChainRun {
     }
     observer.message("stage \(stagePlan.name): \(schedule.steps) steps, \(schedule.inputTokens) tokens")
     let trainStep = TrainStep(assembly.subject.network, optimizer: optimizer, on: backend)
+    let batchTokens = self.batchTokens(training)
     var rows = schedule.stream(from: progress.cursor)
     var lastLogged = Machine.seconds
     var tokensSinceLog = 0
@@ -288,17 +306,17 @@ public final class ChainRun {
           packed.append(row)
           progress.rows += 1
         }
-        let tokens = packed.reduce(0) { $0 + $1.inputs.count }
-        let old = stack.flatMap { $0.rehearse(stageTokens: tokens) }
-        batches += assembly.subject.batches(packed.flatMap(Exemplar.parts) + old, on: backend)
-        stageTokens += tokens
-        replayed += old.reduce(0) { $0 + $1.inputs.count }
+        var composition = Composition(
+          packed.flatMap(Exemplar.parts), network: trainStep.network, backend: backend, batchTokens: batchTokens,
+          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) })
+        for method in stack { method.compose(&composition) }
+        batches += composition.batches
+        stageTokens += composition.stageTokens
+        replayed += composition.rehearsed.reduce(0) { $0 + $1.inputs.count }
       }
-      let pulls = stack.flatMap(\.pulls)
       let report = trainStep(
         batches, learningRate: schedule.learningRate.learningRate(progress.step), maximumNorm: training.maxGradNorm,
-        pulls: pulls)
-      let penalty = pulls.reduce(report.penalty) { $0 + $1.constant }
+        methods: stack)
       progress.step += 1
       progress.cursor = rows.cursor
       progress.stageTokens += stageTokens
@@ -315,7 +333,7 @@ public final class ChainRun {
           .step(
             StepRecord(
               stage: stagePlan.name, step: progress.step, loss: report.loss,
-              penalty: pulls.isEmpty ? nil : penalty, learningRate: report.learningRate,
+              penalty: report.isPulled ? report.penalty : nil, learningRate: report.learningRate,
               gradientNorm: report.gradientNorm, tokens: stageTokens, replayTokens: replayed,
               seconds: now - lastLogged, tokensPerSecond: speed)))
         lastLogged = now
@@ -325,7 +343,7 @@ public final class ChainRun {
       observer.progress(
         StepProgress(
           variant: variant, stage: stagePlan.name, step: progress.step, steps: schedule.steps, loss: report.loss,
-          penalty: penalty, learningRate: report.learningRate, gradientNorm: report.gradientNorm,
+          penalty: report.penalty, learningRate: report.learningRate, gradientNorm: report.gradientNorm,
           tokens: stageTokens + replayed, tokensPerSecond: speed,
           secondsLeft: perStep * Double(schedule.steps - progress.step), isLogged: isLogged))
       if let reason = divergence(report, threshold: training.lossWatchdogThreshold) {
@@ -360,12 +378,13 @@ public final class ChainRun {
 
   func schedule(_ stage: Int) -> StageSchedule { assembly.schedule(stage, of: plan) }
 
-  private func beginStage(_ stage: Int) throws {
+  private func beginStage(_ stage: Int, steps: Int) throws {
     for (_, methodPlan, method) in methods {
       try method.stageWillBegin(
         StageScope(
           network: assembly.subject.network, stage: stage + 1, name: stageNames[stage],
-          tokens: assembly.data.stages[stage].scoredTokens, random: root.forked("stage.\(methodPlan.name)", stage)))
+          tokens: assembly.data.stages[stage].scoredTokens, random: root.forked("stage.\(methodPlan.name)", stage),
+          steps: steps))
     }
   }
 

@@ -14,7 +14,7 @@ import Training
 ///
 /// - parameters 4P; gradient 4P; moments 8P (AdamW), 0 (SGD)
 /// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that
-///   variants share); L2-SP 4P; replay 8 a buffered token
+///   variants share); the others as `state` has it
 /// - base copy 4P where variants start over from the base
 /// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
 ///   with gradient checkpointing 4N(LC) and one layer's
@@ -88,11 +88,16 @@ public struct MemoryEstimate: Sendable {
 
   /// Bytes that a method keeps between steps, in memory and in every checkpoint.
   static func state(_ method: MethodPlan, parameters: Int) -> Int {
-    switch method.name {
-    case "ewc": 8 * parameters
-    case "l2sp": 4 * parameters
-    case "replay": 8 * (method.int("budget_tokens") ?? 0)
-    default: 0
+    let tokens = method.int("budget_tokens") ?? 0
+    let soft = method.name == "der" || method.string("learn") == "distill" ? 8 * (method.int("top_k") ?? 0) : 0
+    return switch method.name {
+    // Factors take up to four numbers a weight; the bound of proximal steps one more.
+    case "ewc": (method.string("fisher.structure") == "kronecker" ? 28 : 8) * parameters
+    case "l2sp", "lwf": 4 * parameters
+    case "si": 16 * parameters
+    case "mas": 8 * parameters
+    case "agem", "gem": 8 * tokens + 8 * parameters
+    default: (8 + soft) * tokens
     }
   }
 
@@ -108,8 +113,8 @@ extension ExperimentPlan {
   /// Replayed tokens for every stage token, r / (1 − r).
   func replayPerToken(stage: Int) -> Double {
     (stages[stage].methods ?? methods).reduce(0) { sum, method in
-      guard method.name == "replay", let ratio = method.double("ratio"), ratio < 1 else { return sum }
-      return sum + ratio / (1 - ratio)
+      guard let ratio = method.double("ratio"), ratio < 1 else { return sum }
+      return sum + (method.name == "der" ? 2 : 1) * ratio / (1 - ratio)
     }
   }
 }

@@ -142,16 +142,18 @@ public final class ImageClassifier {
   }
 
   func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {
-    var byHead: [Int: (rows: [Int32], labels: [Int32])] = [:]
-    for exemplar in exemplars {
-      byHead[heads[Int(exemplar.inputs[0])], default: ([], [])].rows.append(exemplar.inputs[0])
-      byHead[heads[Int(exemplar.inputs[0])], default: ([], [])].labels.append(exemplar.targets[0])
+    var byHead: [Int: [Int]] = [:]
+    for (index, exemplar) in exemplars.enumerated() {
+      byHead[heads[Int(exemplar.inputs[0])], default: []].append(index)
     }
     return byHead.keys.sorted().compactMap { head in
-      guard let (rows, labels) = byHead[head] else { return nil }
-      let features = backend.empty(rows.count, table.columns)
-      backend.gather(table, tokens: rows, into: features)
-      return Batch(features: features, labels: labels, head: head)
+      guard let sources = byHead[head] else { return nil }
+      let features = backend.empty(sources.count, table.columns)
+      backend.gather(table, tokens: sources.map { exemplars[$0].inputs[0] }, into: features)
+      var batch = Batch(features: features, labels: sources.map { exemplars[$0].targets[0] }, head: head)
+      batch.sources = sources
+      batch.objectives = Objectives(sources.map { exemplars[$0] })
+      return batch
     }
   }
 

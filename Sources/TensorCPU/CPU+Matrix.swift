@@ -113,9 +113,21 @@ extension CPUBackend {
   }
 
   public func accumulateSquaredProducts(_ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor) {
+    accumulate(a, b, segments: segments, into: f) { ck_vector_add_squares($0, 1, $1, $2) }
+  }
+
+  public func accumulateProductMagnitudes(_ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor) {
+    accumulate(a, b, segments: segments, into: f) { ck_vector_add_magnitudes($0, 1, $1, $2) }
+  }
+
+  /// F takes what `join` makes of every segment's product AᵀB.
+  private func accumulate(
+    _ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor,
+    _ join: (UnsafePointer<Float>, UnsafeMutablePointer<Float>, Int) -> Void
+  ) {
     precondition(
       f.rows == a.columns && f.columns == b.columns && a.rows == b.rows && segments.tokens == a.rows,
-      "squares of [\(a.rows), \(a.columns)]ᵀ[\(b.rows), \(b.columns)] into [\(f.rows), \(f.columns)]")
+      "gradients of [\(a.rows), \(a.columns)]ᵀ[\(b.rows), \(b.columns)] into [\(f.rows), \(f.columns)]")
     overwriting(f)
     // A block of F and the gradient of one sequence for it stay in cache while all sequences pass.
     let block = max(16, min((f.rows + 1) / 2, (1 << 17) / max(1, f.columns)))
@@ -143,11 +155,10 @@ extension CPUBackend {
           ready[rows.count << 32 | segment.count], shape(rows.count, segment.count), left,
           segment.lowerBound * a.stride + rows.lowerBound, right, segment.lowerBound * b.stride, scratch.base)
         if f.isContiguous {
-          ck_vector_add_squares(scratch.base, 1, f.base + rows.lowerBound * f.stride, scratch.count)
+          join(scratch.base, f.base + rows.lowerBound * f.stride, scratch.count)
         } else {
           for row in 0..<rows.count {
-            ck_vector_add_squares(
-              scratch.base + row * scratch.stride, 1, f.base + (rows.lowerBound + row) * f.stride, f.columns)
+            join(scratch.base + row * scratch.stride, f.base + (rows.lowerBound + row) * f.stride, f.columns)
           }
         }
       }

@@ -67,6 +67,57 @@ extension CPUBackend {
     }
   }
 
+  public func blend(
+    _ logits: Tensor, targets: [Int32], soft: SoftRows, scale: Float, losses: Tensor, softLosses: Tensor
+  ) {
+    check(targets, rows: logits.rows, from: .min, below: logits.columns)
+    precondition(soft.count == logits.rows, "\(soft.count) soft rows for \(logits.rows) rows")
+    precondition(
+      soft.classes.allSatisfy { $0 >= 0 && $0 < logits.columns }, "a class is outside of 0 ..< \(logits.columns)")
+    overwriting(logits, losses, softLosses)
+    soft.classes.withUnsafeBufferPointer { classes in
+      soft.values.withUnsafeBufferPointer { values in
+        overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+          for r in rows {
+            let row = logits.base + r * logits.stride
+            guard targets[r] >= 0 else {
+              ck_vector_fill(row, 0, logits.columns)
+              losses.base[r] = 0
+              softLosses.base[r] = 0
+              continue
+            }
+            let first = soft.starts[r]
+            ck_tokens_blend(
+              row, targets[r], soft.hard[r], soft.soft[r], soft.temperatures[r],
+              classes.baseAddress.map { $0 + first }, values.baseAddress.map { $0 + first },
+              soft.starts[r + 1] - first, scale, losses.base + r, softLosses.base + r, logits.columns)
+          }
+        }
+      }
+    }
+  }
+
+  public func likeliest(_ logits: Tensor, count: Int, temperature: Float) -> (classes: [Int32], values: [Float]) {
+    let width = min(count, logits.columns)
+    let total = logits.rows * width
+    guard total > 0 else { return ([], []) }
+    var classes: [Int32] = []
+    let values = [Float](unsafeUninitializedCapacity: total) { values, valueCount in
+      valueCount = total
+      classes = [Int32](unsafeUninitializedCapacity: total) { classes, classCount in
+        classCount = total
+        guard let names = classes.baseAddress, let kept = values.baseAddress else { return }
+        overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+          let r = rows.lowerBound
+          ck_tokens_likeliest(
+            logits.base + r * logits.stride, logits.stride, width, temperature == 0 ? 0 : 1 / temperature,
+            names + r * width, kept + r * width, rows.count, logits.columns)
+        }
+      }
+    }
+    return (classes, values)
+  }
+
   public func sampleLabels(_ logits: Tensor, uniforms: [Double]) -> [Int32] {
     precondition(uniforms.count == logits.rows, "\(uniforms.count) draws for \(logits.rows) rows")
     guard logits.rows > 0 else { return [] }

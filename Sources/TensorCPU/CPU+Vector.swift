@@ -61,6 +61,31 @@ extension CPUBackend {
     overwriting(y)
     elementwise(x, y) { from, to, count in ck_vector_add_squares(from, scale, to, count) }
   }
+  public func addMagnitudes(_ x: Tensor, scaled scale: Float, into y: Tensor) {
+    overwriting(y)
+    elementwise(x, y) { from, to, count in ck_vector_add_magnitudes(from, scale, to, count) }
+  }
+  public func addPath(gradient: Tensor, values: Tensor, previous: Tensor, into path: Tensor) {
+    same(gradient, values, previous, path)
+    overwriting(previous, path)
+    overElements(path.count) { range in
+      let i = range.lowerBound
+      ck_vector_add_path(gradient.base + i, values.base + i, previous.base + i, path.base + i, range.count)
+    }
+  }
+  public func dampedStep(
+    _ parameters: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float, epsilon: Float,
+    rate: Float
+  ) {
+    same(parameters, force, bound, secondMoment ?? force)
+    let rounded = renewed(parameters)
+    overElements(parameters.count) { range in
+      let i = range.lowerBound
+      ck_vector_damped_step(
+        parameters.base + i, force.base + i, bound.base + i, secondMoment.map { UnsafePointer($0.base + i) },
+        correction, epsilon, rate, rounded.map { $0 + i }, range.count)
+    }
+  }
   public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {
     same(a, b, y)
     overwriting(y)

@@ -92,4 +92,12 @@ public final class CPUBackend: Backend {
       addSquares(sums, scaled: 1, into: f)
     }
   }
+
+  public func accumulateColumnSumMagnitudes(_ x: Tensor, segments: Segments, into f: Tensor) {
+    let sums = empty(1, x.columns)
+    for index in 0..<segments.count {
+      columnSums(x.rows(segments[index]), into: sums, accumulate: false)
+      addMagnitudes(sums, scaled: 1, into: f)
+    }
+  }
 }

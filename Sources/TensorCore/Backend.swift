@@ -32,6 +32,45 @@ public struct QuadraticPull: Sendable {
   }
 }
 
+/// What rows of logits should come near, beside their targets or instead of them.
+public struct SoftRows: Sendable, Equatable {
+  /// Weight of −log p(target), one a row.
+  public var hard: [Float] = []
+  /// Weight of the soft loss, one a row; 0 for rows without.
+  public var soft: [Float] = []
+  /// T of the divergence; 0 for squared errors of logits.
+  public var temperatures: [Float] = []
+  /// Where each row's classes begin, and where the last one's end.
+  public var starts: [Int] = [0]
+  public var classes: [Int32] = []
+  /// log q at the row's temperature, or logits.
+  public var values: [Float] = []
+  public init() {}
+
+  public mutating func append(
+    hard: Float, soft: Float, temperature: Float, classes: some Collection<Int32>, values: some Collection<Float>
+  ) {
+    self.hard.append(hard)
+    self.soft.append(soft)
+    temperatures.append(temperature)
+    self.classes += classes
+    self.values += values
+    starts.append(self.classes.count)
+  }
+  public var count: Int { hard.count }
+  /// Some rows, in the given order.
+  public func rows(_ indices: [Int32]) -> SoftRows {
+    var some = SoftRows()
+    for index in indices {
+      let (row, range) = (Int(index), starts[Int(index)]..<starts[Int(index) + 1])
+      some.append(
+        hard: hard[row], soft: soft[row], temperature: temperatures[row], classes: classes[range],
+        values: values[range])
+    }
+    return some
+  }
+}
+
 /// The scalars of one AdamW step.
 public struct AdamWStep: Sendable {
   public var learningRate: Float
@@ -101,6 +140,11 @@ public protocol Backend: AnyObject {
   /// F += Σ_s (Σ_{r ∈ s} X[r])².  x [N, C], F [1, C]
   func accumulateSquaredColumnSums(_ x: Tensor, segments: Segments, into f: Tensor)
 
+  /// F += Σ_s |A_sᵀ B_s|, element by element: magnitudes of per-sequence gradients. Shapes as above.
+  func accumulateProductMagnitudes(_ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor)
+  /// F += Σ_s |Σ_{r ∈ s} X[r]|.  x [N, C], F [1, C]
+  func accumulateColumnSumMagnitudes(_ x: Tensor, segments: Segments, into f: Tensor)
+
   // MARK: Rowwise
 
   /// y = (x − mean) · inverse · gain + shift per row; mean is 0 unless centred (root-mean-square form).
@@ -169,6 +213,19 @@ public protocol Backend: AnyObject {
   func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor)
   /// losses[r] = −log softmax(logits[r])[target], logits untouched.
   func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor)
+  /// Losses of rows with soft targets beside or instead of their own, and the gradient of the weighted sum in place
+  /// of the logits: scale·(hard·∂(−log p(target)) + soft·∂D).
+  ///
+  /// D is T²·KL(q ‖ p) at temperature T > 0, with the classes that q does not list as one outcome; at T = 0 it is
+  /// Σ(z − v)²/V over the listed classes. losses and softLosses [1, n] come without weights; a target below 0 gives 0.
+  /// - Cost: a pass over the row more than `crossEntropy`
+  func blend(
+    _ logits: Tensor, targets: [Int32], soft: SoftRows, scale: Float, losses: Tensor, softLosses: Tensor)
+  /// The `count` likeliest classes of every row by falling logit (equals by rising class), with log softmax(z/T), or
+  /// the logits themselves at T = 0; all classes in their own order where `count` reaches V.
+  ///
+  /// - Shapes: logits [n, V] → n·min(count, V) classes and values
+  func likeliest(_ logits: Tensor, count: Int, temperature: Float) -> (classes: [Int32], values: [Float])
   /// One label per row drawn from softmax(logits[r]) by inverting its cumulative sum at uniforms[r] ∈ [0, 1).
   func sampleLabels(_ logits: Tensor, uniforms: [Double]) -> [Int32]
   /// probabilities[r] = softmax(logits[r]).
@@ -188,6 +245,15 @@ public protocol Backend: AnyObject {
   func scale(_ x: Tensor, by factor: Float)
   /// y += scale·x².
   func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor)
+  /// y += scale·|x|.
+  func addMagnitudes(_ x: Tensor, scaled scale: Float, into y: Tensor)
+  /// path −= gradient·(values − previous), then previous ← values: what each parameter did to the loss.
+  func addPath(gradient: Tensor, values: Tensor, previous: Tensor, into path: Tensor)
+  /// θ ← θ − r·force/(d + r·bound), d = √(v·correction) + ε, or 1 without v: a step along a force that cannot
+  /// overshoot where `bound` bounds the force's own slope.
+  func dampedStep(
+    _ parameters: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float, epsilon: Float,
+    rate: Float)
   /// y += scale·a·b.
   func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor)
   /// q ← numerator/denominator where denominator > 0, fallback elsewhere.

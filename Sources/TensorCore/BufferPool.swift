@@ -89,9 +89,9 @@ public final class BufferPool: Sendable {
 
 /// One buffer of a pool; it returns there when the last tensor that looks at it is gone.
 public final class Storage: @unchecked Sendable {
-  public let base: UnsafeMutablePointer<Float>
+  public private(set) var base: UnsafeMutablePointer<Float>
   public let count: Int
-  private let capacity: Int
+  private var capacity: Int
   private let pool: BufferPool
   /// The same elements in bfloat16, two to a Float's place, while they agree with the buffer: kept by backends that
   /// compute products from them, given up by everything that writes the buffer. Touched by one thread at a time.
@@ -99,6 +99,14 @@ public final class Storage: @unchecked Sendable {
 
   /// A buffer for the bfloat16 copy of this one.
   public func roundedStorage() -> Storage { Storage((count + 1) / 2, from: pool) }
+
+  /// Changes places with another buffer of the same size: everything that looks at one sees the other's elements.
+  public func exchange(with other: Storage) {
+    precondition(other.count == count && other.pool === pool, "only buffers of one size and pool change places")
+    swap(&base, &other.base)
+    swap(&capacity, &other.capacity)
+    swap(&rounded, &other.rounded)
+  }
 
   init(_ count: Int, from pool: BufferPool) {
     let taken = pool.take(max(1, count))

@@ -44,6 +44,12 @@ public struct ConsolidationScope {
   public let tokens: Int
   /// Largest batch of a Fisher pass, in tokens.
   public let batchTokens: Int
+  /// Texts that the model writes itself, each from the mark that begins a text; nil for models that cannot.
+  public let write: Writer?
+  /// Draws `count` texts of at most `length` tokens at a temperature.
+  public typealias Writer = (
+    _ count: Int, _ length: Int, _ temperature: Double, _ random: RandomStream
+  ) -> [Exemplar]
   /// Lays sequences end to end; several batches where a network's heads differ.
   public let makeBatches: ([Exemplar]) -> [Batch]
   /// What several runs of one past may compute once; nil where nothing is shared.
@@ -55,9 +61,10 @@ public struct ConsolidationScope {
 
   public init(
     network: any Network, backend: any Backend, past: Int, name: String, sequences: [Exemplar], isReal: Bool,
-    tokens: Int, batchTokens: Int, makeBatches: @escaping ([Exemplar]) -> [Batch], sharing: SharedResults? = nil,
-    random: RandomStream, note: @escaping (String) -> Void
+    tokens: Int, batchTokens: Int, makeBatches: @escaping ([Exemplar]) -> [Batch], write: Writer? = nil,
+    sharing: SharedResults? = nil, random: RandomStream, note: @escaping (String) -> Void
   ) {
+    self.write = write
     self.makeBatches = makeBatches
     self.sharing = sharing
     self.network = network
@@ -102,7 +109,12 @@ public struct StageScope {
   /// Scored tokens of the stage's data, each counted once (N_new).
   public let tokens: Int
   public let random: RandomStream
-  public init(network: any Network, stage: Int, name: String, tokens: Int, random: RandomStream) {
+  /// Optimizer steps of the whole stage.
+  public let steps: Int
+  public init(
+    network: any Network, stage: Int, name: String, tokens: Int, random: RandomStream, steps: Int = 0
+  ) {
+    self.steps = steps
     self.network = network
     self.stage = stage
     self.name = name
@@ -111,17 +123,74 @@ public struct StageScope {
   }
 }
 
+/// One micro-batch while methods add to it.
+public struct Composition {
+  /// Sequences of the stage; a method may give them soft targets and weights.
+  public var stage: [Exemplar]
+  /// Sequences that join them.
+  public var rehearsed: [Exemplar] = []
+  public let network: any Network
+  public let backend: any Backend
+  /// Largest batch of a pass, in tokens.
+  public let batchTokens: Int
+  /// Lays sequences end to end; several batches where a network's heads differ.
+  public let makeBatches: ([Exemplar]) -> [Batch]
+
+  public init(
+    _ stage: [Exemplar], network: any Network, backend: any Backend, batchTokens: Int,
+    makeBatches: @escaping ([Exemplar]) -> [Batch]
+  ) {
+    self.stage = stage
+    self.network = network
+    self.backend = backend
+    self.batchTokens = batchTokens
+    self.makeBatches = makeBatches
+  }
+  public var stageTokens: Int { stage.reduce(0) { $0 + $1.inputs.count } }
+  /// Everything, ready to run.
+  public var batches: [Batch] { makeBatches(stage + rehearsed) }
+}
+
+/// A step whose gradient is known, before or after the optimizer has moved the parameters.
+public struct StepScope {
+  public let network: any Network
+  public let backend: any Backend
+  /// The gradient of the mean loss, not clipped; no penalty that pulls is in it.
+  public let accumulator: Accumulator
+  public let optimizer: Optimizer
+  public let learningRate: Double
+  /// Clipping's factor on the gradient.
+  public let gradientScale: Float
+  /// Targets that the mean was taken over.
+  public let targets: Int
+
+  public var store: ParameterStore { network.parameters }
+  /// Parameters that this step moves.
+  public var moving: [Parameter] { store.parameters.filter { $0.isTrainable && accumulator.hasGradient($0) } }
+}
+
 /// A way of keeping what was learned.
 ///
-/// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps (`rehearse`, `pulls`) → `consolidate`.
+/// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `consolidate`. In a step: `compose` for
+/// each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters` → `observe`.
 public protocol ContinualMethod: Archivable {
   static var card: MethodCard { get }
   /// Called after a resume, too, with the same scope; must not draw from streams that steps use.
   func stageWillBegin(_ scope: StageScope) throws
-  /// Sequences of the past that join a micro-batch of `stageTokens` input tokens.
-  func rehearse(stageTokens: Int) -> [Exemplar]
+  /// Adds sequences of the past to a micro-batch, or soft targets to the stage's own.
+  func compose(_ batch: inout Composition)
   /// Quadratic pulls that the optimizer applies once a step.
   var pulls: [QuadraticPull] { get }
+  /// Adds to the gradient what shall go through the optimizer's moments, or looks at it before the parameters move.
+  ///
+  /// - Returns: the penalty at the parameters as they are, 0 without one
+  func adjustGradient(_ step: StepScope) -> Double
+  /// Moves the parameters once more after the optimizer.
+  ///
+  /// - Returns: the penalty at the parameters that it found, 0 without one
+  func adjustParameters(_ step: StepScope) -> Double
+  /// Looks at what the step did as a whole.
+  func observe(_ step: StepScope)
   func consolidate(_ scope: ConsolidationScope) throws
   /// Facts for the report, such as how often the buffer was replayed.
   var facts: [(name: String, value: Double)] { get }
@@ -129,8 +198,11 @@ public protocol ContinualMethod: Archivable {
 
 extension ContinualMethod {
   public func stageWillBegin(_ scope: StageScope) throws {}
-  public func rehearse(stageTokens: Int) -> [Exemplar] { [] }
+  public func compose(_ batch: inout Composition) {}
   public var pulls: [QuadraticPull] { [] }
+  public func adjustGradient(_ step: StepScope) -> Double { 0 }
+  public func adjustParameters(_ step: StepScope) -> Double { 0 }
+  public func observe(_ step: StepScope) {}
   public func consolidate(_ scope: ConsolidationScope) throws {}
   public var facts: [(name: String, value: Double)] { [] }
 }

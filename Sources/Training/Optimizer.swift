@@ -103,6 +103,20 @@ public final class Optimizer {
     return ranges
   }
 
+  /// Moves parameters against a force in the optimizer's own metric, damped so that it cannot overshoot.
+  ///
+  /// θ ← θ − ηλ·force/(d + ηλ·bound), d = √v̂ + ε for AdamW, 1 for SGD
+  /// - Parameters:
+  ///   - rate: ηλ
+  ///   - bound: at least the slope of the force along every parameter's own axis, the others' influence included
+  public func step(_ range: Range<Int>, against force: Tensor, bound: Tensor, rate: Float) {
+    backend.dampedStep(
+      store.values.slice(range), force: force, bound: bound,
+      secondMoment: settings.kind == .adamw ? second?.slice(range) : nil,
+      correction: Float(1 / (1 - Maths.pow(Double(settings.beta2), Double(steps)))), epsilon: settings.epsilon,
+      rate: rate)
+  }
+
   /// √Σg² over the parameters with a gradient.
   public func gradientNorm(_ accumulator: Accumulator) -> Double {
     var sum = 0.0

@@ -4,10 +4,14 @@ import TensorCore
 
 /// What one optimizer step did.
 public struct StepReport: Sendable {
-  /// Mean over targets, in nats; no penalty inside.
+  /// Mean over targets, in nats; neither penalty nor soft loss inside.
   public let loss: Double
-  /// ½ Σ λF(θ − θ*)² before the step, reported beside the loss.
+  /// Weighted divergence from teachers on the same scale, reported beside the loss.
+  public let softLoss: Double
+  /// ½ Σ λF(θ − θ*)² at the parameters that the pulls found, reported beside the loss.
   public let penalty: Double
+  /// Whether anything pulled.
+  public let isPulled: Bool
   /// Of the task's gradient, before clipping.
   public let gradientNorm: Double
   public let learningRate: Double
@@ -35,28 +39,46 @@ public final class TrainStep {
   ///
   /// - Parameters:
   ///   - maximumNorm: limit of the task gradient's norm; 0 for none
-  ///   - pulls: applied once, after clipping
+  ///   - pulls: applied once, after clipping, beside those of the methods
+  ///   - methods: the stack; what they add to micro-batches is in these already
   public func callAsFunction(
-    _ microBatches: [Batch], learningRate: Double, maximumNorm: Double, pulls: [QuadraticPull]
+    _ microBatches: [Batch], learningRate: Double, maximumNorm: Double, pulls: [QuadraticPull] = [],
+    methods: [any ContinualMethod] = []
   ) -> StepReport {
-    let targets = microBatches.reduce(0) { $0 + $1.scored }
-    let seed = CrossEntropySeed(scale: 1 / Float(max(1, targets)))
+    let targets = microBatches.reduce(0) { $0 + $1.counted }
+    let scale = 1 / Float(max(1, targets))
     accumulator.reset()
-    var loss = 0.0
+    var (loss, softLoss) = (0.0, 0.0)
     for batch in microBatches where batch.count > 0 {
-      loss += network.backward(batch, seed: seed, sink: accumulator, on: backend).loss
+      if let objectives = batch.objectives {
+        let seed = ObjectiveSeed(objectives, scale: scale)
+        _ = network.backward(batch, seed: seed, sink: accumulator, on: backend)
+        loss += seed.sums.hard
+        softLoss += seed.sums.soft
+      } else {
+        loss += network.backward(batch, seed: CrossEntropySeed(scale: scale), sink: accumulator, on: backend).loss
+      }
     }
     loss /= Double(max(1, targets))
+    softLoss /= Double(max(1, targets))
     let norm = optimizer.gradientNorm(accumulator)
-    guard loss.isFinite, norm.isFinite else {
+    guard (loss + softLoss).isFinite, norm.isFinite else {
       return StepReport(
-        loss: loss, penalty: 0, gradientNorm: norm, learningRate: learningRate, targets: targets, isFinite: false)
+        loss: loss, softLoss: softLoss, penalty: 0, isPulled: false, gradientNorm: norm, learningRate: learningRate,
+        targets: targets, isFinite: false)
     }
-    let scale = maximumNorm > 0 && norm > maximumNorm ? Float(maximumNorm / norm) : 1
-    let penalty = optimizer.update(
-      along: accumulator, learningRate: learningRate, gradientScale: scale, pulls: pulls)
+    let step = StepScope(
+      network: network, backend: backend, accumulator: accumulator, optimizer: optimizer, learningRate: learningRate,
+      gradientScale: maximumNorm > 0 && norm > maximumNorm ? Float(maximumNorm / norm) : 1, targets: targets)
+    let all = pulls + methods.flatMap(\.pulls)
+    var penalty = methods.reduce(0) { $0 + $1.adjustGradient(step) }
+    penalty += optimizer.update(
+      along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
+    penalty += all.reduce(0) { $0 + $1.constant }
+    penalty += methods.reduce(0) { $0 + $1.adjustParameters(step) }
+    for method in methods { method.observe(step) }
     return StepReport(
-      loss: loss, penalty: penalty, gradientNorm: norm, learningRate: learningRate, targets: targets,
-      isFinite: true)
+      loss: loss, softLoss: softLoss, penalty: penalty, isPulled: !all.isEmpty || penalty != 0, gradientNorm: norm,
+      learningRate: learningRate, targets: targets, isFinite: true)
   }
 }

@@ -84,11 +84,11 @@ func relativeError(_ found: [Float], _ wanted: [Double]) -> Double {
     let backend = backend(kind)
     let fixture = try FixtureModel(name, on: backend)
     let store = fixture.model.transformer.parameters
-    let sink = SquaredPerSequence(store, on: backend)
+    let sink = PerSequenceMoments(store, .squares, on: backend)
     _ = fixture.model.transformer.backward(fixture.batch, seed: CrossEntropySeed(scale: 1), sink: sink, on: backend)
     for member in try #require(fixture.expected["squared_gradients_per_sequence_sum"]?.members) {
       let parameter = try #require(store[member.key] ?? store["transformer." + member.key], "\(member.key)")
-      let error = relativeError(parameter.view(of: sink.squares).toArray(), numbers(member.value))
+      let error = relativeError(parameter.view(of: sink.sums).toArray(), numbers(member.value))
       #expect(error < 1e-4, "\(member.key): \(error)")
     }
   }

@@ -42,6 +42,18 @@ extension BackendContract {
         bench.output("F", f, .squaredSum)
       }
     },
+    ContractCase("accumulateProductMagnitudes, accumulateColumnSumMagnitudes") { bench in
+      forSegments(bench) { segments, p, q, strided in
+        let a = bench.normal("a", segments.tokens, p, strided: strided)
+        let b = bench.normal("b", segments.tokens, q, strided: strided)
+        let f = bench.positive("F", p, q, strided: strided)
+        bench.backend.accumulateProductMagnitudes(a, b, segments: segments, into: f)
+        bench.output("F", f, .sum, floor: 1)
+        let sums = bench.positive("sums", 1, p, strided: strided)
+        bench.backend.accumulateColumnSumMagnitudes(a, segments: segments, into: sums)
+        bench.output("sums", sums, .sum, floor: 1)
+      }
+    },
     ContractCase("accumulateSquaredColumnSums") { bench in
       forSegments(bench) { segments, p, _, strided in
         let x = bench.normal("x", segments.tokens, p, strided: strided)

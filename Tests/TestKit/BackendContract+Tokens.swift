@@ -40,6 +40,47 @@ extension BackendContract {
         bench.output("probabilities", probabilities, .softmax, floor: size)
       }
     },
+    ContractCase("blend") { bench in
+      forLogits(bench) { logits, targets, strided, size in
+        var soft = SoftRows()
+        let columns = logits.columns
+        for row in 0..<logits.rows {
+          let width = [0, 1, min(5, columns), columns][bench.random.integer(below: 4)]
+          let temperature: Float = [0, 1, 2.5][bench.random.integer(below: 3)]
+          // Some classes in a shuffled order, each once, with what a teacher of other logits would say.
+          var order = Array(0..<columns)
+          for i in order.indices { order.swapAt(i, i + bench.random.integer(below: columns - i)) }
+          let z = (0..<columns).map { _ in bench.random.normal() }
+          let top = z.max() ?? 0
+          let norm = top + Maths.log(z.reduce(0) { $0 + Maths.exp($1 - top) })
+          soft.append(
+            hard: Float(bench.random.integer(below: 3)) / 2, soft: width == 0 ? 0 : 0.75,
+            temperature: temperature, classes: order.prefix(width).map { Int32($0) },
+            values: order.prefix(width).map { class_ in
+              temperature == 0
+                ? Float(logits.base[row * logits.stride + class_]) + Float(z[class_]) : Float(z[class_] - norm)
+            })
+        }
+        let losses = bench.blank("losses", 1, logits.rows, strided: strided)
+        let softLosses = bench.blank("soft losses", 1, logits.rows, strided: strided)
+        bench.backend.blend(
+          logits, targets: targets, soft: soft, scale: 0.125, losses: losses, softLosses: softLosses)
+        bench.output("losses", losses, .softmax, floor: size)
+        bench.output("soft losses", softLosses, .softmax, floor: 6 * size)
+        bench.output("gradient", logits, .softmax, floor: 0.5 * size)
+      }
+    },
+    ContractCase("likeliest") { bench in
+      forLogits(bench) { logits, _, _, size in
+        for count in [1, 7, 5000] {
+          for temperature: Float in [0, 1, 2] {
+            let (classes, values) = bench.backend.likeliest(logits, count: count, temperature: temperature)
+            bench.output("classes", classes.map(Double.init), .exact)
+            bench.output("values", values.map(Double.init), .softmax, floor: 6 * size)
+          }
+        }
+      }
+    },
     ContractCase("sampleLabels") { bench in
       forLogits(bench) { logits, _, _, _ in
         let labels = bench.backend.sampleLabels(logits, uniforms: clearUniforms(bench, logits))

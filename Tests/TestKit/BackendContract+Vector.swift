@@ -40,6 +40,25 @@ extension BackendContract {
         bench.output("quotient", q, .arithmetic)
       }
     },
+    ContractCase("addMagnitudes, addPath, dampedStep") { bench in
+      forCounts(bench) { count in
+        let (a, x) = (bench.normal("a", 1, count), bench.normal("x", 1, count))
+        bench.backend.addMagnitudes(a, scaled: 0.3, into: x)
+        bench.output("magnitudes", x, .arithmetic, floor: 1)
+        let (previous, path) = (bench.normal("previous", 1, count), bench.normal("path", 1, count))
+        let values = bench.normal("values", 1, count)
+        bench.backend.addPath(gradient: a, values: values, previous: previous, into: path)
+        bench.output("previous", previous, .exact)
+        bench.output("path", path, .arithmetic, floor: 1)
+        let bound = bench.positive("bound", 1, count)
+        for moment in [nil, bench.positive("v", 1, count)] {
+          let parameters = bench.normal("parameters", 1, count)
+          bench.backend.dampedStep(
+            parameters, force: a, bound: bound, secondMoment: moment, correction: 1.25, epsilon: 1e-3, rate: 0.7)
+          bench.output("parameters", parameters, .optimizer, floor: 1)
+        }
+      }
+    },
     ContractCase("dot, quadratic") { bench in
       forCounts(bench) { count in
         let (x, y) = (bench.normal("x", 1, count), bench.normal("y", 1, count))

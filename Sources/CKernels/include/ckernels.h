@@ -55,6 +55,16 @@ void ck_tokens_sample(const float *logits, long stride, const double *uniforms, 
                       long columns);
 void ck_tokens_softmax(const float *logits, long stride, float *out, long out_stride, long rows, long columns);
 
+// The `width` largest logits of every row by falling value, equals by rising class, and their logarithmic
+// probabilities at 1/inverse_temperature, or the logits as they are where inverse_temperature is 0.
+// A width of `columns` keeps all, in the order of classes.
+void ck_tokens_likeliest(const float *logits, long stride, long width, float inverse_temperature, int32_t *classes,
+                         float *values, long rows, long columns);
+// Replaces a row of logits by scale * (hard * d(-log p(target)) + soft * d(soft loss)) and gives both losses without
+// weights; what the soft loss is, Backend.blend says.
+void ck_tokens_blend(float *row, int32_t target, float hard, float soft, float temperature, const int32_t *classes,
+                     const float *values, long width, float scale, float *loss, float *soft_loss, long columns);
+
 // MARK: vector.c
 
 typedef struct {
@@ -75,11 +85,17 @@ void ck_vector_fill(float *x, float value, long count);
 void ck_vector_add(const float *x, float scale, float *y, long count);
 void ck_vector_scale(float *x, float factor, long count);
 void ck_vector_add_squares(const float *x, float scale, float *y, long count);
+void ck_vector_add_magnitudes(const float *x, float scale, float *y, long count);
 void ck_vector_square(const float *x, float *y, long count);
 void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count);
 void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q, long count);
 double ck_vector_dot(const float *x, const float *y, long count);
 double ck_vector_quadratic(const float *x, const float *anchor, const float *curvature, long count);
+// path -= gradient * (values - previous), then previous <- values.
+void ck_vector_add_path(const float *gradient, const float *values, float *previous, float *path, long count);
+// parameters -= rate * force / (metric + rate * bound), metric sqrt(v * correction) + epsilon, or 1 without v.
+void ck_vector_damped_step(float *parameters, const float *force, const float *bound, const float *second_moment,
+                           float inverse_correction2, float epsilon, float rate, uint16_t *rounded, long count);
 // With `rounded` the new parameters are also left there in bfloat16.
 double ck_vector_adamw(float *parameters, const float *gradient, float *first_moment, float *second_moment,
                        uint16_t *rounded, const ck_pull *pulls, int pull_count, const ck_adamw_step *step, long count);

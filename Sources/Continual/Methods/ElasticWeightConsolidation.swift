@@ -9,10 +9,15 @@ import Training
 /// separate: F̄ = Σ w_k F_k, θ̄ = Σ w_k F_k θ_k / F̄, and the constant by which the sum over pasts exceeds that one
 /// quadratic; online: F̃_k = γF̃_{k−1} + w_k F_k with the newest anchor.
 /// w_k = 1 and strength λ for a numeric λ; w_k = N_k and strength 1/N_new for the Laplace posterior.
-/// - Cost: 8 bytes a parameter and step, whatever the number of pasts
+/// With `structure: kronecker` linear layers have curvature A ⊗ G instead: penalty ½ λ tr(G ΔW A ΔWᵀ), the newest anchor
+/// and the nearest Kronecker product of all pasts (online), or every past's own factors (separate). Proximal then is
+/// one step on a quadratic that is nowhere below the penalty: θ ← θ − ηλ·GΔWA/(d + ηλb), d the optimizer's metric, b a
+/// bound of A ⊗ G. It cannot overshoot for any λ and rests where gradient + λGΔWA = 0.
+/// - Cost: 8 bytes a parameter and step, whatever the number of pasts; kronecker: 2·O·I·(O + I) operations a weight and
+///   step more, for each separate past
 /// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
 /// - Source: Kirkpatrick et al. 2017, arXiv:1612.00796; Huszár 2017, arXiv:1712.03847; online: Schwarz et al. 2018,
-///   arXiv:1805.06370
+///   arXiv:1805.06370; Kronecker: Ritter et al. 2018, arXiv:1805.07810
 public final class ElasticWeightConsolidation: ConfigurableMethod {
   public enum Strength: Sendable, Equatable {
     case fixed(Double)
@@ -42,10 +47,15 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
 
   public static let card = MethodCard(
     name: "ewc", title: "Elastic Weight Consolidation",
-    paper: "Kirkpatrick et al. 2017 (arXiv:1612.00796); online: Schwarz et al. 2018 (arXiv:1805.06370)",
-    equation: "½ λ Σ F (θ − θ*)²", cost: "8 bytes a parameter and step; one Fisher pass a stage",
-    state: "F and anchor: 8 bytes a parameter", needs: "text of the past at consolidation only",
-    verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences")
+    paper: """
+      Kirkpatrick et al. 2017 (arXiv:1612.00796); online: Schwarz et al. 2018 (arXiv:1805.06370); Kronecker factors: \
+      Ritter et al. 2018 (arXiv:1805.07810)
+      """,
+    equation: "½ λ Σ F (θ − θ*)²; kronecker: ½ λ Σ tr(G ΔW A ΔWᵀ)",
+    cost: "8 bytes a parameter and step; kronecker: 2·O·I·(O + I) operations a weight more; one Fisher pass a stage",
+    state: "F and anchor: 8 bytes a parameter; kronecker: 4(O² + I²) bytes a weight more",
+    needs: "text of the past at consolidation only, or none",
+    verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences, explicit outer products")
 
   public static let schema = MethodSchema(
     "ewc",
@@ -77,14 +87,21 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         so-called empirical Fisher), or the exact expectation (classifiers).
         """),
       OptionSchema(
-        "fisher.unit", .word(["sequence", "position"], notYet: []), default: .word("sequence"),
+        "fisher.unit", .word(["sequence", "position", "batch"], notYet: []), default: .word("sequence"),
+        onlyWith: .init("fisher.structure", ["diagonal"]),
         """
-        What is squared: the gradient of a whole sequence, or the contribution of each position of each \
-        linear layer.
+        What is squared: the gradient of a whole sequence, the contribution of each position of each linear \
+        layer, or the mean gradient of a batch (what much published code does; for comparison only).
         """),
       OptionSchema(
-        "fisher.structure", .word(["diagonal"], notYet: ["kronecker"]), default: .word("diagonal"),
-        "The shape of the Fisher: one number a parameter."),
+        "fisher.batch", .integer(1...1_000_000, words: []), default: .integer(128),
+        onlyWith: .init("fisher.unit", ["batch"]), "Sequences of a batch with unit: batch."),
+      OptionSchema(
+        "fisher.structure", .word(["diagonal", "kronecker"], notYet: []), default: .word("diagonal"),
+        """
+        diagonal: one number a parameter; kronecker: two factors for every linear layer (K-FAC), which know \
+        how its parameters act together; embeddings, a tied head and gains stay diagonal.
+        """),
       OptionSchema(
         "fisher.examples", .integer(1...1_000_000_000, words: ["all"]), default: .integer(512),
         """
@@ -107,6 +124,11 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   private var constant = 0.0
   private var pasts = 0
   private var strength: Float = 0
+  /// Curvature of linear layers with where it holds on to: one online, one for every past in the separate form.
+  private var factored: [(curvature: KroneckerCurvature, anchor: Tensor)] = []
+  /// What the factored pulls' slopes stay below, for each parameter. [1, P]; nil without any.
+  private var bounds: Tensor?
+  private var probes: [DivergenceProbe.Reading] = []
 
   public init(_ settings: Settings, _ store: ParameterStore, on backend: any Backend) {
     self.settings = settings
@@ -129,7 +151,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal,
         fisher: FisherRecipe(
           labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
-          examples: ingredients.integer("fisher.examples") ?? .max)),
+          structure: ingredients.word("fisher.structure").flatMap(FisherRecipe.Structure.init) ?? .diagonal,
+          examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1)),
       ingredients.store, on: ingredients.backend)
   }
 
@@ -149,17 +172,124 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     ]
   }
 
+  public func adjustGradient(_ step: StepScope) -> Double {
+    guard settings.form == .coupled, strength != 0 else { return 0 }
+    return forces(step) { parameter, force in
+      // The optimizer scales the gradient when it clips; a pull is never clipped.
+      backend.add(
+        force, scaled: strength / step.gradientScale, into: parameter.view(of: step.accumulator.gradient))
+    }
+  }
+
+  public func adjustParameters(_ step: StepScope) -> Double {
+    guard settings.form == .proximal, strength != 0, let bounds else { return 0 }
+    var sums: [(parameter: Parameter, force: Tensor)] = []
+    let penalty = forces(step) { parameter, force in
+      if let index = sums.firstIndex(where: { $0.parameter === parameter }) {
+        backend.add(force, scaled: 1, into: sums[index].force)
+      } else if factored.count == 1 {
+        step.optimizer.step(
+          parameter.range, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
+          rate: Float(step.learningRate) * strength)
+      } else {
+        sums.append((parameter, force))
+      }
+    }
+    for (parameter, force) in sums {
+      step.optimizer.step(
+        parameter.range, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
+        rate: Float(step.learningRate) * strength)
+    }
+    return penalty
+  }
+
+  /// Calls `body` with L ΔW R of every factored weight that moves; returns the penalty.
+  private func forces(_ step: StepScope, _ body: (Parameter, Tensor) -> Void) -> Double {
+    var penalty = 0.0
+    for (curvature, anchor) in factored {
+      for block in curvature.blocks {
+        let parameter = block.parameter
+        guard parameter.isTrainable, step.accumulator.hasGradient(parameter) else { continue }
+        let displacement = backend.copied(parameter.value)
+        backend.add(parameter.view(of: anchor), scaled: -1, into: displacement)
+        let force = curvature.force(block, displacement)
+        penalty +=
+          Double(strength) / 2
+          * backend.dot(force.slice(0..<force.count), displacement.slice(0..<force.count))
+        body(parameter, force)
+      }
+    }
+    return penalty
+  }
+
   public func consolidate(_ scope: ConsolidationScope) throws {
-    let estimate = try scope.shared("fisher: \(settings.fisher)") {
-      try DiagonalFisher.estimate(
-        scope.network, over: packed(sample(scope), scope), recipe: settings.fisher,
-        random: scope.random.forked("fisher"), on: backend)
+    let weight: Double = settings.strength == .posterior ? Double(scope.tokens) : 1
+    let sample = scope.choice(of: settings.fisher.examples)
+    let random = scope.random.forked("fisher")
+    let (sequences, scored): (Int, Int)
+    let predicted: (Tensor) -> Double
+    switch settings.fisher.structure {
+    case .diagonal:
+      let estimate = try scope.shared("fisher: \(settings.fisher)") {
+        try DiagonalFisher.estimate(
+          scope.network, over: packed(sample, scope), recipe: settings.fisher, random: random, on: backend)
+      }
+      (sequences, scored) = (estimate.sequences, estimate.scoredTokens)
+      let origin = backend.zeros(1, store.count)
+      predicted = { [backend] in backend.quadratic($0, anchor: origin, curvature: estimate.values) / 2 }
+      absorb(backend.copied(estimate.values), weight: weight)
+    case .kronecker:
+      let (factors, diagonal, seen) = try scope.shared("fisher: \(settings.fisher)") {
+        let sink = KroneckerFactors(store, on: backend)
+        let seen = try FisherPass.run(
+          scope.network, over: packed(sample, scope), labels: settings.fisher.labels,
+          examples: settings.fisher.examples, random: random, into: sink, on: backend)
+        let result = sink.finish(seen)
+        return (result.curvature, result.diagonal, seen)
+      }
+      (sequences, scored) = (seen.sequences, seen.scored)
+      let origin = backend.zeros(1, store.count)
+      predicted = { [backend] in
+        backend.quadratic($0, anchor: origin, curvature: diagonal) / 2 + factors.penalty($0)
+      }
+      absorb(backend.copied(diagonal), weight: weight)
+      absorb(factors, weight: weight)
     }
     scope.note(
-      "fisher of \(scope.name): \(settings.fisher.description); \(estimate.sequences) sequences, "
-        + "\(estimate.scoredTokens) scored tokens\(scope.isReal ? "" : ", sampled from the model")")
-    let weight: Double = settings.strength == .posterior ? Double(scope.tokens) : 1
-    absorb(backend.copied(estimate.values), weight: weight)
+      "fisher of \(scope.name): \(settings.fisher.description); \(sequences) sequences, "
+        + "\(scored) scored tokens\(scope.isReal ? "" : ", sampled from the model")")
+    let reading = scope.shared("divergence of: \(settings.fisher)") {
+      DivergenceProbe.measure(
+        scope, sequences: Array(sample.prefix(DivergenceProbe.sequences)), predicted: predicted,
+        random: scope.random.forked("divergence"))
+    }
+    guard let reading else { return }
+    probes.append(reading)
+    scope.note("fisher of \(scope.name): \(reading)")
+  }
+
+  /// Joins a new past's factors; the diagonal part has been absorbed before.
+  public func absorb(_ factors: KroneckerCurvature, weight: Double) {
+    let weighted = factors.scaled(by: Float(weight))
+    switch settings.variant {
+    case .separate: factored.append((weighted, backend.copied(store.values)))
+    case .online:
+      // The diagonal part's anchor is the newest one, too.
+      guard let anchor else { return }
+      let merged = factored.first.map { $0.curvature.merged(with: weighted, keeping: settings.decay) } ?? weighted
+      factored = [(merged, anchor)]
+    }
+    renewBounds()
+  }
+
+  private func renewBounds() {
+    guard !factored.isEmpty, settings.form == .proximal else {
+      bounds = nil
+      return
+    }
+    let sums = backend.zeros(1, store.count)
+    for (curvature, _) in factored { curvature.addBounds(scaled: 1, into: sums) }
+    bounds = sums
   }
 
   /// Joins a new past: its Fisher and, as its anchor, the parameters as they are now.
@@ -201,34 +331,29 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     return backend.quadratic(values, anchor: anchor, curvature: sum) / 2
   }
 
-  /// Sequences for the Fisher: a random choice of at most `examples`.
-  private func sample(_ scope: ConsolidationScope) -> [Exemplar] {
-    let wanted = min(settings.fisher.examples, scope.sequences.count)
-    var random = scope.random.forked("choice")
-    var indices = Array(scope.sequences.indices)
-    for i in 0..<wanted { indices.swapAt(i, i + random.integer(below: indices.count - i)) }
-    return indices.prefix(wanted).map { scope.sequences[$0] }
-  }
-
-  /// Batches of whole sequences of at most `batchTokens` tokens.
+  /// Batches of whole sequences of at most `batchTokens` tokens, or of as many sequences as the recipe's unit has.
   private func packed(_ sequences: [Exemplar], _ scope: ConsolidationScope) -> [Batch] {
-    var batches: [Batch] = []
-    var open: [Exemplar] = []
-    var filled = 0
-    for sequence in sequences {
-      if filled > 0, filled + sequence.inputs.count > scope.batchTokens {
-        batches += scope.makeBatches(open)
-        (open, filled) = ([], 0)
-      }
-      open.append(sequence)
-      filled += sequence.inputs.count
+    guard settings.fisher.unit == .batch else {
+      return sequences.runs(ofTokens: scope.batchTokens).flatMap { scope.makeBatches(Array($0)) }
     }
-    return batches + scope.makeBatches(open)
+    return stride(from: 0, to: sequences.count, by: settings.fisher.batch).flatMap { first in
+      scope.makeBatches(Array(sequences[first..<min(sequences.count, first + settings.fisher.batch)]))
+    }
   }
 
   public func write(to writer: any StateWriter) {
     writer.integers("pasts", [pasts], description: "consolidated pasts, the base included")
     guard let curvature, let anchor else { return }
+    writer.doubles(
+      "divergence", probes.flatMap { [$0.predicted, $0.measured] },
+      description: "self-test of each past: predicted and measured divergence along a random direction, in nats")
+    for (index, past) in factored.enumerated() {
+      past.curvature.write(to: writer, under: "kronecker/\(index)")
+      if settings.variant == .separate {
+        store.write(
+          past.anchor, to: writer, under: "kronecker/\(index)/anchor", description: "anchor θ* of these factors")
+      }
+    }
     writer.text("recipe", settings.fisher.description, description: "how the Fisher information was estimated")
     store.write(
       curvature, to: writer, under: "fisher", description: "merged diagonal Fisher information, per scored token")
@@ -243,13 +368,30 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     pasts = try reader.integers("pasts").first ?? 0
     // Absent in the online form, and in files of before it was kept.
     constant = try reader.contains("constant") ? reader.doubles("constant").first ?? 0 : 0
+    factored = []
+    defer { renewBounds() }
     guard pasts > 0 else {
       (curvature, anchor) = (nil, nil)
       return
+    }
+    let divergences = reader.contains("divergence") ? try reader.doubles("divergence") : []
+    probes = stride(from: 0, to: divergences.count - 1, by: 2).map {
+      DivergenceProbe.Reading(predicted: divergences[$0], measured: divergences[$0 + 1])
     }
     let (restoredCurvature, restoredAnchor) = (backend.empty(1, store.count), backend.empty(1, store.count))
     try store.restore(restoredCurvature, from: reader, under: "fisher")
     try store.restore(restoredAnchor, from: reader, under: "anchor")
     (curvature, anchor) = (restoredCurvature, restoredAnchor)
+    while reader.contains("kronecker/\(factored.count)/weights") {
+      let group = "kronecker/\(factored.count)"
+      let factors = try KroneckerCurvature.restore(from: reader, under: group, store, on: backend)
+      guard settings.variant == .separate else {
+        factored.append((factors, restoredAnchor))
+        continue
+      }
+      let own = backend.empty(1, store.count)
+      try store.restore(own, from: reader, under: group + "/anchor")
+      factored.append((factors, own))
+    }
   }
 }

@@ -4,7 +4,8 @@ import Training
 
 /// A uniform sample of a stream of sequences, bounded in tokens.
 ///
-/// Every sequence gets a random key when it is offered; those with the smallest keys stay. With equal lengths this is
+/// Every sequence gets a random key when it is offered, or a key that falls with its loss where it is chosen by
+/// surprise; those with the smallest keys stay. With equal lengths this is
 /// reservoir sampling: after n offers each is kept with probability capacity/n, whatever the order.
 /// - Source: bottom-k sampling, Cohen & Kaplan 2007; reservoir: Vitter 1985
 public struct ReplayBuffer: Sendable, Equatable {
@@ -13,12 +14,14 @@ public struct ReplayBuffer: Sendable, Equatable {
     case reservoir
     /// The budget in equal parts for each past.
     case stageBalanced = "stage_balanced"
+    /// Equal parts again, and of each past the sequences that its model found hardest.
+    case surprise
   }
   public struct Item: Sendable, Equatable {
     public let key: UInt64
     /// The past it comes from: 0 for the base.
     public let past: Int
-    public let exemplar: Exemplar
+    public var exemplar: Exemplar
     public init(key: UInt64, past: Int, exemplar: Exemplar) {
       self.key = key
       self.past = past
@@ -36,25 +39,27 @@ public struct ReplayBuffer: Sendable, Equatable {
     self.budgetTokens = budgetTokens
     self.selection = selection
   }
-  /// A buffer as it was saved.
-  public init(budgetTokens: Int, selection: Selection, items: [Item], seen: Int) {
-    self.init(budgetTokens: budgetTokens, selection: selection)
-    self.items = items
-    self.seen = seen
-  }
 
   public var tokens: Int { items.reduce(0) { $0 + $1.exemplar.inputs.count } }
 
   /// Offers all sequences of one past.
   ///
+  /// - Parameter surprise: the mean loss of each sequence, for selection by surprise
   /// - Cost: O(n log n) once a stage
-  public mutating func offer(_ exemplars: [Exemplar], past: Int, random: RandomStream) {
+  public mutating func offer(
+    _ exemplars: [Exemplar], past: Int, surprise: [Double]? = nil, random: RandomStream
+  ) {
     var stream = random
     seen += exemplars.count
-    items += exemplars.map { Item(key: stream.next(), past: past, exemplar: $0) }
+    items += exemplars.enumerated().map { index, exemplar in
+      let draw = stream.next()
+      // Bits of positive numbers order as the numbers do.
+      let key = surprise.map { UInt64.max - max(0, $0[index]).bitPattern } ?? draw
+      return Item(key: key, past: past, exemplar: exemplar)
+    }
     switch selection {
     case .reservoir: items = Self.smallest(items, budget: budgetTokens)
-    case .stageBalanced:
+    case .stageBalanced, .surprise:
       let groups = Dictionary(grouping: items, by: \.past)
       items = groups.keys.sorted().flatMap { past in
         Self.smallest(groups[past] ?? [], budget: budgetTokens / groups.count)
@@ -69,6 +74,70 @@ public struct ReplayBuffer: Sendable, Equatable {
     return items.sorted { ($0.key, $0.past) < ($1.key, $1.past) }.prefix { item in
       left -= item.exemplar.inputs.count
       return left >= 0
+    }
+  }
+
+  mutating func setSoftTargets(_ soft: [SoftTargets], at indices: [Int]) {
+    for (index, targets) in zip(indices, soft) { items[index].exemplar.soft = targets }
+  }
+
+  // MARK: State
+
+  func write(to writer: any StateWriter) {
+    writer.tokens("tokens", items.flatMap(\.exemplar.inputs), description: "inputs of all sequences, end to end")
+    writer.tokens(
+      "targets", items.flatMap(\.exemplar.targets), description: "targets; below 0 where no loss is taken")
+    writer.integers("lengths", items.map(\.exemplar.inputs.count), description: "tokens of each sequence")
+    writer.integers("past", items.map(\.past), description: "stage of each sequence; 0 is the base")
+    writer.integers(
+      "keys", items.map { Int(bitPattern: UInt($0.key)) }, description: "random keys; the smallest stay")
+    let soft = items.map(\.exemplar.soft)
+    guard soft.contains(where: { $0 != nil }) else { return }
+    writer.integers(
+      "soft/widths", soft.map { $0?.width ?? 0 }, description: "listed classes a scored place; 0 without soft targets")
+    writer.tokens("soft/classes", soft.flatMap { $0?.classes ?? [] }, description: "the listed classes")
+    writer.tokens(
+      "soft/values", soft.flatMap { $0?.values.map { Int32(bitPattern: $0.bitPattern) } ?? [] },
+      description: "bits of Float32: logarithmic probabilities, or logits at temperature 0")
+    writer.doubles(
+      "soft/temperatures", soft.map { Double($0?.temperature ?? 0) }, description: "of each sequence's soft targets")
+  }
+
+  /// A buffer as it was saved.
+  init(budgetTokens: Int, selection: Selection, seen: Int, from reader: any StateReader) throws {
+    self.init(budgetTokens: budgetTokens, selection: selection)
+    self.seen = seen
+    let (tokens, targets) = (try reader.tokens("tokens"), try reader.tokens("targets"))
+    let (lengths, pasts, keys) = (
+      try reader.integers("lengths"), try reader.integers("past"), try reader.integers("keys")
+    )
+    guard lengths.count == pasts.count, keys.count == lengths.count,
+      lengths.allSatisfy({ $0 > 0 && $0 <= tokens.count }), lengths.reduce(0, +) == tokens.count,
+      targets.count == tokens.count
+    else { throw StateError(description: "the replay buffer's parts disagree in length") }
+    var first = 0
+    items = lengths.indices.map { index in
+      let range = first..<first + lengths[index]
+      first = range.upperBound
+      return Item(
+        key: UInt64(UInt(bitPattern: keys[index])), past: pasts[index],
+        exemplar: Exemplar(inputs: Array(tokens[range]), targets: Array(targets[range])))
+    }
+    guard reader.contains("soft/widths") else { return }
+    let (widths, temperatures) = (try reader.integers("soft/widths"), try reader.doubles("soft/temperatures"))
+    let (classes, values) = (try reader.tokens("soft/classes"), try reader.tokens("soft/values"))
+    guard widths.count == items.count, temperatures.count == items.count, classes.count == values.count,
+      widths.allSatisfy({ $0 >= 0 }),
+      zip(items, widths).reduce(0, { $0 + $1.0.exemplar.scored * $1.1 }) == classes.count
+    else { throw StateError(description: "the replay buffer's soft targets disagree in length") }
+    first = 0
+    for index in items.indices where widths[index] > 0 {
+      let range = first..<first + items[index].exemplar.scored * widths[index]
+      first = range.upperBound
+      items[index].exemplar.soft = SoftTargets(
+        width: widths[index], classes: Array(classes[range]),
+        values: values[range].map { Float(bitPattern: UInt32(bitPattern: $0)) },
+        temperature: Float(temperatures[index]))
     }
   }
 }

@@ -37,6 +37,79 @@ extension ReferenceBackend {
     }
   }
 
+  public func blend(
+    _ logits: Tensor, targets: [Int32], soft: SoftRows, scale: Float, losses: Tensor, softLosses: Tensor
+  ) {
+    requireRows(logits, soft.count, "blend: soft rows")
+    requireShape(softLosses, 1, logits.rows, "blend: softLosses")
+    negativeLogLikelihood(logits, targets: targets, losses: losses)
+    let columns = logits.columns
+    for row in 0..<logits.rows {
+      softLosses[0, row] = 0
+      guard targets[row] >= 0 else {
+        for column in 0..<columns { logits[row, column] = 0 }
+        continue
+      }
+      let z = (0..<columns).map { logits[row, $0] }
+      let p = probabilities(logits, row)
+      var gradient = (0..<columns).map { Double(soft.hard[row]) * (p[$0] - ($0 == Int(targets[row]) ? 1 : 0)) }
+      let (weight, temperature) = (Double(soft.soft[row]), Double(soft.temperatures[row]))
+      let listed = (soft.starts[row]..<soft.starts[row + 1]).map {
+        (Int(soft.classes[$0]), Double(soft.values[$0]))
+      }
+      if weight != 0, temperature == 0 {
+        for (column, value) in listed {
+          let difference = z[column] - value
+          softLosses[0, row] += difference * difference / Double(columns)
+          gradient[column] += weight * 2 * difference / Double(columns)
+        }
+      } else if weight != 0 {
+        let top = z.max() ?? 0
+        let exponentials = z.map { Maths.exp(($0 - top) / temperature) }
+        let total = exponentials.reduce(0, +)
+        let cooled = exponentials.map { $0 / total }
+        var (tailP, tailQ, divergence) = (1.0, 1.0, 0.0)
+        var isListed = [Bool](repeating: false, count: columns)
+        for (column, value) in listed {
+          isListed[column] = true
+          tailP -= cooled[column]
+          tailQ -= Maths.exp(value)
+          if value > -86 { divergence += Maths.exp(value) * (value - Maths.log(cooled[column])) }
+          gradient[column] += weight * temperature * (cooled[column] - Maths.exp(value))
+        }
+        if listed.count < columns, tailP > 1e-7 {
+          tailQ = max(0, tailQ)
+          if tailQ > 1e-7 { divergence += tailQ * Maths.log(tailQ / tailP) }
+          for column in 0..<columns where !isListed[column] {
+            gradient[column] += weight * temperature * cooled[column] * (1 - tailQ / tailP)
+          }
+        }
+        softLosses[0, row] = temperature * temperature * divergence
+      }
+      for column in 0..<columns { logits[row, column] = Double(scale) * gradient[column] }
+    }
+  }
+
+  public func likeliest(_ logits: Tensor, count: Int, temperature: Float) -> (classes: [Int32], values: [Float]) {
+    var (classes, values): ([Int32], [Float]) = ([], [])
+    for row in 0..<logits.rows {
+      var order = Array(0..<logits.columns)
+      if count < logits.columns {
+        order.sort {
+          logits[row, $0] != logits[row, $1] ? logits[row, $0] > logits[row, $1] : $0 < $1
+        }
+      }
+      let z = (0..<logits.columns).map { logits[row, $0] / Double(temperature == 0 ? 1 : temperature) }
+      let top = z.max() ?? 0
+      let norm = temperature == 0 ? 0 : top + Maths.log(z.reduce(0) { $0 + Maths.exp($1 - top) })
+      for column in order.prefix(count) {
+        classes.append(Int32(column))
+        values.append(Float(z[column] - norm))
+      }
+    }
+    return (classes, values)
+  }
+
   public func sampleLabels(_ logits: Tensor, uniforms: [Double]) -> [Int32] {
     requireRows(logits, uniforms.count, "sampleLabels: uniforms")
     return (0..<logits.rows).map { row in

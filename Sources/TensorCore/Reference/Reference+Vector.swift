@@ -22,6 +22,35 @@ extension ReferenceBackend {
     addProduct(x, x, scaled: scale, into: y)
   }
 
+  public func addMagnitudes(_ x: Tensor, scaled scale: Float, into y: Tensor) {
+    requireCount(y, x, what: "addMagnitudes")
+    for index in y.buffer.indices {
+      y.buffer[index] = Float(Double(y.buffer[index]) + Double(scale) * Double(abs(x.buffer[index])))
+    }
+  }
+
+  public func addPath(gradient: Tensor, values: Tensor, previous: Tensor, into path: Tensor) {
+    requireCount(path, gradient, values, previous, what: "addPath")
+    for index in path.buffer.indices {
+      let moved = Double(values.buffer[index]) - Double(previous.buffer[index])
+      path.buffer[index] = Float(Double(path.buffer[index]) - Double(gradient.buffer[index]) * moved)
+      previous.buffer[index] = values.buffer[index]
+    }
+  }
+
+  public func dampedStep(
+    _ parameters: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float, epsilon: Float,
+    rate: Float
+  ) {
+    requireCount(parameters, force, bound, secondMoment ?? force, what: "dampedStep")
+    for index in parameters.buffer.indices {
+      let metric =
+        secondMoment.map { (Double($0.buffer[index]) * Double(correction)).squareRoot() + Double(epsilon) } ?? 1
+      let step = Double(rate) * Double(force.buffer[index]) / (metric + Double(rate) * Double(bound.buffer[index]))
+      parameters.buffer[index] = Float(Double(parameters.buffer[index]) - step)
+    }
+  }
+
   public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {
     requireCount(y, a, b, what: "addProduct")
     for index in y.buffer.indices {

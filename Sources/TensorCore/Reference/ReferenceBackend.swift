@@ -91,6 +91,25 @@ public final class ReferenceBackend: Backend {
     }
   }
 
+  public func accumulateProductMagnitudes(_ a: Tensor, _ b: Tensor, segments: Segments, into f: Tensor) {
+    requireShape(f, a.columns, b.columns, "accumulateProductMagnitudes: F")
+    requireRows(a, b.rows, "accumulateProductMagnitudes: a")
+    requireRows(a, segments.tokens, "accumulateProductMagnitudes: segments")
+    forEach(f, what: "accumulateProductMagnitudes") { p, q in
+      for segment in 0..<segments.count {
+        f[p, q] += abs(segments[segment].reduce(0) { $0 + a[$1, p] * b[$1, q] })
+      }
+    }
+  }
+
+  public func accumulateColumnSumMagnitudes(_ x: Tensor, segments: Segments, into f: Tensor) {
+    requireShape(f, 1, x.columns, "accumulateColumnSumMagnitudes: F")
+    requireRows(x, segments.tokens, "accumulateColumnSumMagnitudes: segments")
+    forEach(f, what: "accumulateColumnSumMagnitudes") { row, column in
+      for segment in 0..<segments.count { f[row, column] += abs(segments[segment].reduce(0) { $0 + x[$1, column] }) }
+    }
+  }
+
   // MARK: What all families share
 
   func shape(_ x: Tensor) -> String { "[\(x.rows), \(x.columns)]" }

@@ -1,22 +1,25 @@
-// Squared gradients of single sequences or positions, from one batched backward pass.
+// Squares and magnitudes of the gradients of single sequences, positions or batches, from batched backward passes.
 import Layers
 import TensorCore
 
-/// F += Σ_s g_s² over the sequences of every batch that passes, g_s the gradient of sequence s alone.
+/// F += Σ_s g_s², or Σ_s |g_s|, over the sequences of every batch that passes, g_s the gradient of sequence s alone.
 ///
-/// A parameter with two uses (an embedding tied to the head) has both contributions summed before squaring.
+/// A parameter with two uses (an embedding tied to the head) has both contributions summed before that.
 /// - Cost: the products of a plain backward pass; no gradient of the whole batch is formed
-public final class SquaredPerSequence: GradientSink {
+public final class PerSequenceMoments: GradientSink {
+  public enum Moment: Sendable { case squares, magnitudes }
   /// In the parameters' layout. [1, P]
-  public let squares: Tensor
+  public let sums: Tensor
   public let needsWholeSegments = true
+  private let moment: Moment
   private let backend: any Backend
   private var batch: Batch?
   /// For each tied weight and sequence: the distinct input tokens and the head's gradient rows for them.
   private var held: [ObjectIdentifier: [Int: (tokens: [Int32], gradient: Tensor)]] = [:]
 
-  public init(_ store: ParameterStore, on backend: any Backend) {
-    squares = backend.zeros(1, store.count)
+  public init(_ store: ParameterStore, _ moment: Moment, on backend: any Backend) {
+    sums = backend.zeros(1, store.count)
+    self.moment = moment
     self.backend = backend
   }
 
@@ -30,7 +33,11 @@ public final class SquaredPerSequence: GradientSink {
   ) {
     if weight.uses > 1 { hold(weight, input: input, outputGradient: outputGradient, rows: rows) }
     let (a, b) = layout == .outputByInput ? (outputGradient, input) : (input, outputGradient)
-    backend.accumulateSquaredProducts(a, b, segments: rows.segments, into: weight.view(of: squares))
+    let target = weight.view(of: sums)
+    switch moment {
+    case .squares: backend.accumulateSquaredProducts(a, b, segments: rows.segments, into: target)
+    case .magnitudes: backend.accumulateProductMagnitudes(a, b, segments: rows.segments, into: target)
+    }
   }
 
   /// Moves the head's gradient for the sequence's own tokens aside, where the embedding's part will join it.
@@ -49,29 +56,36 @@ public final class SquaredPerSequence: GradientSink {
   }
 
   public func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments) {
-    let target = table.view(of: squares)
+    let target = table.view(of: sums)
     let heldHere = held.removeValue(forKey: ObjectIdentifier(table)) ?? [:]
     for sequence in 0..<segments.count {
       let range = segments[sequence]
-      let own = tokens[range]
+      let present = tokens[range]
       let names: [Int32]
       let gradient: Tensor
       if let part = heldHere[sequence] {
         (names, gradient) = (part.tokens, part.gradient)
       } else {
-        names = distinct(own)
+        names = distinct(present)
         gradient = backend.zeros(names.count, outputGradient.columns)
       }
       let place = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, Int32($0)) })
-      backend.scatterAdd(outputGradient.rows(range), tokens: own.map { place[$0] ?? 0 }, into: gradient)
-      let squared = backend.zeros(gradient.rows, gradient.columns)
-      backend.addSquares(gradient, scaled: 1, into: squared)
-      backend.scatterAdd(squared, tokens: names, into: target)
+      backend.scatterAdd(outputGradient.rows(range), tokens: present.map { place[$0] ?? 0 }, into: gradient)
+      let own = backend.zeros(gradient.rows, gradient.columns)
+      switch moment {
+      case .squares: backend.addSquares(gradient, scaled: 1, into: own)
+      case .magnitudes: backend.addMagnitudes(gradient, scaled: 1, into: own)
+      }
+      backend.scatterAdd(own, tokens: names, into: target)
     }
   }
 
   public func sum(_ vector: Parameter, terms: Tensor, segments: Segments) {
-    backend.accumulateSquaredColumnSums(terms, segments: segments, into: vector.view(of: squares))
+    let target = vector.view(of: sums)
+    switch moment {
+    case .squares: backend.accumulateSquaredColumnSums(terms, segments: segments, into: target)
+    case .magnitudes: backend.accumulateColumnSumMagnitudes(terms, segments: segments, into: target)
+    }
   }
 
   private func distinct(_ tokens: ArraySlice<Int32>) -> [Int32] {
@@ -142,5 +156,56 @@ public final class SquaredPerPosition: GradientSink {
     let squared = backend.zeros(terms.rows, terms.columns)
     backend.addSquares(terms, scaled: 1, into: squared)
     backend.columnSums(squared, into: vector.view(of: squares), accumulate: true)
+  }
+}
+
+/// F += (Σ g / scored targets)² for every batch: its mean gradient, squared.
+public final class SquaredPerBatch: GradientSink {
+  public let needsWholeSegments = false
+  public private(set) var batches = 0
+  private let squares: Tensor
+  private let accumulator: Accumulator
+  private let store: ParameterStore
+  private let backend: any Backend
+  private var open = 0
+
+  public init(_ store: ParameterStore, on backend: any Backend) {
+    self.store = store
+    self.backend = backend
+    accumulator = Accumulator(store, on: backend)
+    squares = backend.zeros(1, store.count)
+  }
+
+  public func begin(_ batch: Batch) {
+    close()
+    open = batch.scored
+  }
+  /// The squares of all batches, the last included.
+  public func finish() -> Tensor {
+    close()
+    return squares
+  }
+  private func close() {
+    guard open > 0 else { return }
+    let scale = 1 / (Float(open) * Float(open))
+    for parameter in store.parameters where accumulator.hasGradient(parameter) {
+      backend.addSquares(
+        accumulator.gradient.slice(parameter.range), scaled: scale, into: squares.slice(parameter.range))
+    }
+    accumulator.reset()
+    batches += 1
+    open = 0
+  }
+
+  public func linear(
+    _ weight: Parameter, layout: WeightLayout, input: Tensor, outputGradient: Tensor, rows: RowMap
+  ) {
+    accumulator.linear(weight, layout: layout, input: input, outputGradient: outputGradient, rows: rows)
+  }
+  public func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments) {
+    accumulator.rows(table, tokens: tokens, outputGradient: outputGradient, segments: segments)
+  }
+  public func sum(_ vector: Parameter, terms: Tensor, segments: Segments) {
+    accumulator.sum(vector, terms: terms, segments: segments)
   }
 }

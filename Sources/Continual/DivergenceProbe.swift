@@ -1,0 +1,78 @@
+// A self-test of a curvature: does it predict what moving the parameters does to the model's distribution?
+import Layers
+import TensorCore
+import Training
+
+/// Mean KL(p_θ ‖ p_{θ±δ}) a scored token against the predicted ½ δᵀFδ, for a random direction δ.
+///
+/// Directions are isotropic, so off-diagonal terms of F cancel in the mean and every structure is judged alike. Within
+/// the quadratic regime a right estimate gives a ratio near 1, up to what one direction and a few sequences scatter.
+public enum DivergenceProbe {
+  public struct Reading: Sendable, Equatable, CustomStringConvertible {
+    public let predicted: Double
+    public let measured: Double
+    public init(predicted: Double, measured: Double) {
+      self.predicted = predicted
+      self.measured = measured
+    }
+    public var description: String {
+      "self-test along a random direction: divergence predicted \(short(predicted)), measured \(short(measured)) nats"
+    }
+    private func short(_ value: Double) -> String { "\(Float((value * 1e6).rounded() / 1e6))" }
+  }
+  /// Sequences that are looked at.
+  public static let sequences = 8
+  /// Predicted nats: large against rounding, small against the quadratic regime.
+  static let target = 0.005
+  /// Classes that are compared one by one; the others count as one outcome.
+  static let width = 512
+
+  /// nil where nothing can be predicted: no sequence, or a curvature of 0.
+  ///
+  /// - Cost: three forward passes over the sequences
+  static func measure(
+    _ scope: ConsolidationScope, sequences: [Exemplar], predicted: (Tensor) -> Double, random: RandomStream
+  ) -> Reading? {
+    let (network, backend) = (scope.network, scope.backend)
+    let store = network.parameters
+    guard !sequences.isEmpty else { return nil }
+    let direction = backend.zeros(1, store.count)
+    var random = random
+    for parameter in store.parameters where parameter.isTrainable {
+      let part = direction.slice(parameter.range).buffer
+      for index in part.indices { part[index] = Float(random.normal()) }
+    }
+    let unscaled = predicted(direction)
+    guard unscaled > 0, unscaled.isFinite else { return nil }
+    backend.scale(direction, by: Float((target / unscaled).squareRoot()))
+    let soft = network.softTargets(
+      for: sequences, count: width, temperature: 1, batchTokens: scope.batchTokens, makeBatches: scope.makeBatches,
+      on: backend)
+    var taught = sequences
+    for index in taught.indices {
+      taught[index].soft = soft[index]
+      (taught[index].weight, taught[index].softWeight) = (0, 1)
+    }
+    let batches = taught.runs(ofTokens: scope.batchTokens).flatMap { scope.makeBatches(Array($0)) }
+    var (sum, scored) = (0.0, 0)
+    for sign: Float in [1, -1] {
+      let moved = backend.copied(store.values)
+      backend.add(direction, scaled: sign, into: moved)
+      store.with(moved) {
+        for batch in batches {
+          guard let objectives = batch.objectives else { continue }
+          let seed = ObjectiveSeed(objectives, scale: 1)
+          let hidden = network.forward(batch, recording: false, on: backend).hidden
+          network.head(batch.head).forEachBlock(hidden, batch: batch, on: backend) { logits, places in
+            let losses = backend.empty(1, places.count)
+            seed.seed(
+              logits, targets: places.map { batch.targets[Int($0)] }, rows: places, losses: losses, on: backend)
+          }
+          sum += seed.sums.soft
+          scored += batch.scored
+        }
+      }
+    }
+    return Reading(predicted: target, measured: sum / Double(max(1, scored)))
+  }
+}

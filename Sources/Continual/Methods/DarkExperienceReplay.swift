@@ -1,0 +1,118 @@
+// Dark experience replay: old sequences are rehearsed by what the model said about them when it had learned them.
+import Layers
+import TensorCore
+import Training
+
+/// mean loss(new) + α·mean D(logits kept ‖ logits) over one draw + β·mean loss over another (DER++; β = 0: DER).
+///
+/// D is the mean squared difference of logits where all of them are kept (top_k ≥ classes and loss: mse), else the
+/// divergence of the kept distribution. Each mean is its own: the share r decides how much is drawn, not how much it
+/// weighs.
+/// - Cost: 2r/(1 − r) more tokens a step (r/(1 − r) for β = 0); state: the buffer and 8·top_k bytes a token
+/// - Source: Buzzega et al. 2020, arXiv:2004.07211
+public final class DarkExperienceReplay: ConfigurableMethod {
+  public static let card = MethodCard(
+    name: "der", title: "Dark experience replay (DER, DER++)", paper: "Buzzega et al. 2020 (arXiv:2004.07211)",
+    equation: "loss + α·D(kept logits, logits) + β·loss(buffer)", cost: "2r/(1 − r) more tokens a step",
+    state: "budget_tokens token ids, 8·top_k bytes a token", needs: "text of the past, up to the budget",
+    verified: "zero gradient where nothing changed; α, β and means by hand")
+
+  public static let schema = MethodSchema(
+    "der", "Dark experience replay: buffered rows are held to the logits that the model gave when it had learned them.",
+    options: [
+      OptionSchema(
+        "alpha", .number(minimum: 0, open: false, words: []), default: .number(1), "Weight of the kept logits."),
+      OptionSchema(
+        "beta", .number(minimum: 0, open: false, words: []), default: .number(0.5),
+        "Weight of the buffered rows' own targets (DER++); 0 is DER."),
+      OptionSchema(
+        "ratio", .share(maximum: 1, open: true), default: .number(0.1),
+        "Each draw has r/(1−r) tokens for every stage token."),
+      OptionSchema(
+        "budget_tokens", .integer(1...1_000_000_000_000, words: []), default: .integer(200_000),
+        "How many tokens the buffer holds."),
+      OptionSchema(
+        "selection", .word(["reservoir", "stage_balanced", "surprise"], notYet: []), default: .word("reservoir"),
+        "Which sequences stay in the buffer; as for replay."),
+      OptionSchema(
+        "loss", .word(["mse", "kl"], notYet: []), default: .word("kl"),
+        "kl: divergence of the kept distribution, the rest of the classes as one outcome; mse: squared logits."),
+      OptionSchema(
+        "top_k", .integer(1...4096, words: []), default: .integer(64), "Logits kept at each place, the largest ones."),
+    ])
+
+  private let alpha: Float
+  private let beta: Float
+  private let topK: Int
+  private let isSquared: Bool
+  /// The draws for α and for β.
+  private let dark: Rehearsal
+  private let plain: Rehearsal
+
+  public init(
+    alpha: Double, beta: Double, ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection,
+    isSquared: Bool, topK: Int
+  ) {
+    self.alpha = Float(alpha)
+    self.beta = Float(beta)
+    self.topK = topK
+    self.isSquared = isSquared
+    dark = Rehearsal(ratio: alpha > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection)
+    plain = Rehearsal(ratio: beta > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection)
+  }
+  public convenience init(_ ingredients: MethodIngredients) {
+    self.init(
+      alpha: ingredients.number("alpha") ?? 0, beta: ingredients.number("beta") ?? 0,
+      ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
+      selection: ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
+      isSquared: ingredients.word("loss") == "mse", topK: ingredients.integer("top_k") ?? 64)
+  }
+
+  public func stageWillBegin(_ scope: StageScope) throws {
+    dark.begin(scope.random.forked("dark"))
+    plain.begin(scope.random.forked("plain"))
+  }
+
+  public func compose(_ batch: inout Composition) {
+    let targets = Float(batch.stage.reduce(0) { $0 + $1.scored })
+    func draw(_ rehearsal: Rehearsal, _ weight: Float, isDark: Bool) -> [Exemplar] {
+      let drawn = rehearsal.draw(stageTokens: batch.stageTokens)
+      let scored = drawn.reduce(0) { $0 + $1.scored }
+      // The sum will be divided by the stage's targets; this turns it into the draw's own mean.
+      let share = weight * targets / Float(max(1, scored))
+      return drawn.map { exemplar in
+        var exemplar = exemplar
+        exemplar.isCounted = false
+        exemplar.weight = isDark ? 0 : share
+        exemplar.softWeight = isDark ? share : 0
+        return exemplar
+      }
+    }
+    batch.rehearsed += draw(dark, alpha, isDark: true) + draw(plain, beta, isDark: false)
+  }
+
+  public func consolidate(_ scope: ConsolidationScope) throws {
+    guard scope.isReal else {
+      scope.note("the buffer of der starts empty: there is no base_data")
+      return
+    }
+    let surprise = dark.buffer.selection == .surprise ? scope.meanLosses(scope.sequences) : nil
+    for rehearsal in [dark, plain] {
+      // One stream for both: they hold the same sequences.
+      rehearsal.offer(scope.sequences, past: scope.past, surprise: surprise, random: scope.random.forked("keys"))
+    }
+    if alpha > 0 { dark.teach(count: topK, temperature: isSquared ? 0 : 1, scope) }
+  }
+
+  public var facts: [(name: String, value: Double)] { dark.facts }
+  public func write(to writer: any StateWriter) {
+    writer.group("dark", description: "the buffer with kept logits, drawn for α")
+    dark.write(to: ScopedStateWriter(writer, "dark"))
+    writer.group("plain", description: "the same sequences, drawn for β")
+    plain.write(to: ScopedStateWriter(writer, "plain"))
+  }
+  public func restore(from reader: any StateReader) throws {
+    try dark.restore(from: ScopedStateReader(reader, "dark"))
+    try plain.restore(from: ScopedStateReader(reader, "plain"))
+  }
+}

@@ -1,0 +1,128 @@
+// Learning without forgetting: on new text the model keeps saying what it said before the stage.
+import Layers
+import TensorCore
+import Training
+
+/// loss + α·T²·KL(p_before^T ‖ p^T), averaged over the stage's target tokens.
+///
+/// The teacher is the model as the stage found it; it is asked about every batch (online), or about every sequence once
+/// (cached). Its likeliest classes count one by one, the others as one outcome.
+/// - Cost: a forward pass more a step; state: the teacher's 4 bytes a parameter
+/// - Trap: the teacher's distribution is the first argument of the divergence, and the factor T² keeps the gradient's
+///   size when T changes
+/// - Source: Li & Hoiem 2016, arXiv:1606.09282; Hinton et al. 2015, arXiv:1503.02531
+public final class LearningWithoutForgetting: ConfigurableMethod {
+  public enum Rows: String, Sendable {
+    /// The stage's own.
+    case new
+    /// Those that methods before this one in the stack have added.
+    case rehearsed
+    case all
+  }
+  public static let card = MethodCard(
+    name: "lwf", title: "Learning without forgetting", paper: "Li & Hoiem 2016 (arXiv:1606.09282)",
+    equation: "loss + α T² KL(p_before ‖ p)", cost: "a forward pass a step; cached: once a sequence",
+    state: "the teacher: 4 bytes a parameter", needs: "nothing of the past",
+    verified: "zero loss and gradient for student = teacher; top-k with k = V equals full; gradient's size across T")
+
+  public static let schema = MethodSchema(
+    "lwf", "Learning without forgetting: the divergence from the model before the stage joins the loss.",
+    options: [
+      OptionSchema(
+        "alpha", .number(minimum: 0, open: false, words: []), default: .number(1), "The divergence's weight."),
+      OptionSchema(
+        "temperature", .number(minimum: 0, open: true, words: []), default: .number(2),
+        "Softens both distributions; the divergence is multiplied by its square."),
+      OptionSchema(
+        "top_k", .integer(1...4096, words: []), default: .integer(64),
+        "Classes that count one by one, the teacher's likeliest; the others count as one outcome."),
+      OptionSchema(
+        "on", .word(["new", "rehearsed", "all"], notYet: []), default: .word("new"),
+        "Which rows: the stage's, those added by methods that stand before this one in the stack, or all."),
+      OptionSchema(
+        "teacher", .word(["online", "cached"], notYet: []), default: .word("online"),
+        """
+        online: asked about every batch; cached: asked about every sequence once, and remembered for later epochs \
+        (8·top_k bytes a token).
+        """),
+    ])
+
+  private let alpha: Float
+  private let temperature: Float
+  private let topK: Int
+  private let rows: Rows
+  private let isCached: Bool
+  private let store: ParameterStore
+  private let backend: any Backend
+  /// The parameters before the stage. [1, P]
+  private var teacher: Tensor?
+  private var known: [[Int32]: SoftTargets] = [:]
+
+  public init(
+    alpha: Double, temperature: Double = 2, topK: Int = 64, on rows: Rows = .new, isCached: Bool = false,
+    _ store: ParameterStore, on backend: any Backend
+  ) {
+    self.alpha = Float(alpha)
+    self.temperature = Float(temperature)
+    self.topK = topK
+    self.rows = rows
+    self.isCached = isCached
+    self.store = store
+    self.backend = backend
+  }
+  public convenience init(_ ingredients: MethodIngredients) {
+    self.init(
+      alpha: ingredients.number("alpha") ?? 0, temperature: ingredients.number("temperature") ?? 2,
+      topK: ingredients.integer("top_k") ?? 64, on: ingredients.word("on").flatMap(Rows.init) ?? .new,
+      isCached: ingredients.word("teacher") == "cached", ingredients.store, on: ingredients.backend)
+  }
+
+  public func stageWillBegin(_ scope: StageScope) throws {
+    known.removeAll()
+    // The first stage of a model with random parameters has nothing to keep, but it is kept all the same.
+    if let teacher { backend.copy(store.values, into: teacher) } else { teacher = backend.copied(store.values) }
+  }
+
+  public func compose(_ batch: inout Composition) {
+    guard alpha > 0, let teacher else { return }
+    store.with(teacher) {
+      if rows != .rehearsed { teach(&batch.stage, batch) }
+      if rows != .new { teach(&batch.rehearsed, batch) }
+    }
+  }
+
+  private func teach(_ exemplars: inout [Exemplar], _ batch: Composition) {
+    func ask(_ exemplars: [Exemplar]) -> [SoftTargets] {
+      batch.network.softTargets(
+        for: exemplars, count: topK, temperature: temperature, batchTokens: .max, makeBatches: batch.makeBatches,
+        on: backend)
+    }
+    let soft =
+      isCached
+      ? exemplars.map { exemplar in
+        // Each sequence alone: what is remembered must not depend on the batch in which it was first seen.
+        if let soft = known[exemplar.inputs] { return soft }
+        let soft = ask([exemplar])[0]
+        known[exemplar.inputs] = soft
+        return soft
+      } : ask(exemplars)
+    for index in exemplars.indices { (exemplars[index].soft, exemplars[index].softWeight) = (soft[index], alpha) }
+  }
+
+  public func write(to writer: any StateWriter) {
+    writer.integers("has_teacher", [teacher == nil ? 0 : 1], description: "whether a stage has begun")
+    if let teacher {
+      store.write(teacher, to: writer, under: "teacher", description: "parameters before the stage")
+    }
+  }
+  public func restore(from reader: any StateReader) throws {
+    known.removeAll()
+    guard try reader.integers("has_teacher").first == 1 else {
+      teacher = nil
+      return
+    }
+    let restored = backend.empty(1, store.count)
+    try store.restore(restored, from: reader, under: "teacher")
+    teacher = restored
+  }
+}

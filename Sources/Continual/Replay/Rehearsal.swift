@@ -1,0 +1,100 @@
+// Old sequences on their way back into batches: which are kept, in what order they come, and how many are owed.
+import TensorCore
+import Training
+
+/// A share r of the final mix comes from a buffer: r/(1 − r) of its tokens for every token of the stage.
+///
+/// What a batch cannot hold exactly is carried over, so the share is exact over a stage to within one sequence.
+public final class Rehearsal {
+  public let ratio: Double
+  public private(set) var buffer: ReplayBuffer
+  /// Rehearsed tokens still owed to the stage's tokens.
+  private var owed = 0.0
+  private var stageTokens = 0
+  private var rehearsedTokens = 0
+  /// Items in drawing order for the running pass, and the next one.
+  private var order: [Int] = []
+  private var next = 0
+  private var passes = 0
+  private var stream = RandomStream(seed: 0)
+
+  public init(ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection) {
+    precondition(ratio >= 0 && ratio < 1, "a share of \(ratio)")
+    self.ratio = ratio
+    buffer = ReplayBuffer(budgetTokens: budgetTokens, selection: selection)
+  }
+
+  /// A new stage: nothing is owed, and the order of drawing begins anew.
+  public func begin(_ random: RandomStream) {
+    stream = random
+    (owed, stageTokens, rehearsedTokens, order, next, passes) = (0, 0, 0, [], 0, 0)
+  }
+
+  public func offer(_ exemplars: [Exemplar], past: Int, surprise: [Double]? = nil, random: RandomStream) {
+    buffer.offer(exemplars, past: past, surprise: surprise, random: random)
+  }
+
+  func setSoftTargets(_ soft: [SoftTargets], at indices: [Int]) { buffer.setSoftTargets(soft, at: indices) }
+
+  /// Sequences of the past for a micro-batch of so many input tokens.
+  public func draw(stageTokens tokens: Int) -> [Exemplar] {
+    guard ratio > 0, !buffer.items.isEmpty else { return [] }
+    stageTokens += tokens
+    owed += Double(tokens) * ratio / (1 - ratio)
+    var drawn: [Exemplar] = []
+    while true {
+      if next == order.count { reshuffle() }
+      let exemplar = buffer.items[order[next]].exemplar
+      guard Double(exemplar.inputs.count) <= owed else { return drawn }
+      owed -= Double(exemplar.inputs.count)
+      rehearsedTokens += exemplar.inputs.count
+      next += 1
+      drawn.append(exemplar)
+    }
+  }
+
+  /// Every item comes once a pass, in an order that depends on the pass alone.
+  private func reshuffle() {
+    passes += 1
+    next = 0
+    order = shuffled(pass: passes)
+  }
+  private func shuffled(pass: Int) -> [Int] {
+    guard pass > 0 else { return [] }
+    var random = stream.forked("pass", pass)
+    var order = Array(buffer.items.indices)
+    for i in order.indices.dropLast() { order.swapAt(i, i + random.integer(below: order.count - i)) }
+    return order
+  }
+
+  public var facts: [(name: String, value: Double)] {
+    [
+      ("replayed_tokens", Double(rehearsedTokens)), ("replay_stage_tokens", Double(stageTokens)),
+      ("replay_passes", buffer.tokens > 0 ? Double(rehearsedTokens) / Double(buffer.tokens) : 0),
+    ]
+  }
+
+  public func write(to writer: any StateWriter) {
+    buffer.write(to: writer)
+    writer.integers(
+      "counters", [buffer.seen, stageTokens, rehearsedTokens, next, passes],
+      description: "sequences seen; stage tokens and rehearsed tokens so far; next draw; passes begun")
+    writer.doubles("owed", [owed], description: "rehearsed tokens still owed")
+  }
+
+  public func restore(from reader: any StateReader) throws {
+    let counters = try reader.integers("counters")
+    guard counters.count == 5 else { throw StateError(description: "the rehearsal's counters have another form") }
+    buffer = try ReplayBuffer(
+      budgetTokens: buffer.budgetTokens, selection: buffer.selection, seen: counters[0], from: reader)
+    (stageTokens, rehearsedTokens, next, passes) = (counters[1], counters[2], counters[3], counters[4])
+    owed = try reader.doubles("owed").first ?? 0
+    order = shuffled(pass: passes)
+    guard next >= 0, next <= order.count else { throw StateError(description: "the replay cursor is out of range") }
+  }
+}
+
+/// State that contradicts itself.
+public struct StateError: Error, Sendable, CustomStringConvertible {
+  public let description: String
+}

@@ -1,0 +1,120 @@
+// The backward passes of every Fisher: labels by recipe at the output, any sink at the parameters.
+import Layers
+import TensorCore
+
+/// A Fisher that cannot be had by the wanted recipe.
+public struct FisherError: Error, Sendable, CustomStringConvertible {
+  public let description: String
+}
+
+/// What passes have seen.
+public struct FisherCount: Sendable, Equatable {
+  public var sequences = 0
+  /// Targets that carry loss.
+  public var scored = 0
+  /// Tokens, those without a target included.
+  public var positions = 0
+  /// Backward passes with labels drawn anew.
+  public var draws = 1
+}
+
+/// −log p(y) with y drawn from the model itself: the labels of the sampled Fisher.
+struct SampledSeed: HeadSeed {
+  /// One draw for every place of the batch.
+  let uniforms: [Double]
+  mutating func seed(
+    _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+  ) {
+    let labels = backend.sampleLabels(logits, uniforms: rows.map { uniforms[Int($0)] })
+    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
+  }
+}
+
+/// √p(c)·∂(−log p(c)) at one scored place of every sequence, 0 elsewhere: one term of the expected Fisher.
+struct ExpectedSeed: HeadSeed {
+  let label: Int32
+  /// The places that ask in this pass.
+  let asking: Set<Int32>
+  mutating func seed(
+    _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+  ) {
+    let labels = rows.map { asking.contains($0) ? label : -1 }
+    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
+    // p(c) = e^(−loss)
+    let values = losses.buffer
+    for (row, wanted) in labels.enumerated() where wanted >= 0 {
+      backend.scale(logits.rows(row..<row + 1), by: Float(Maths.exp(-Double(values[row]) / 2)))
+    }
+  }
+}
+
+public enum FisherPass {
+  /// Backward passes beyond which an expected Fisher of one batch is refused.
+  public static let expectedPassLimit = 8192
+
+  /// Sends ∂(−Σ log p(y)) of every batch into a sink, y by the labels of a recipe.
+  ///
+  /// Draws belong to a sequence's number, not to the batch that it stands in.
+  /// - Throws: `FisherError` where the expected Fisher would take too many passes
+  /// - Cost: one forward pass and one backward pass a draw
+  public static func run(
+    _ network: any Network, over batches: some Sequence<Batch>, labels: FisherRecipe.Labels, examples: Int,
+    random: RandomStream, into sink: any GradientSink, on backend: any Backend
+  ) throws(FisherError) -> FisherCount {
+    var seen = FisherCount()
+    if case .sampled(let count) = labels { seen.draws = count }
+    for batch in batches where seen.sequences < examples {
+      let (hidden, recorded) = network.forward(batch, recording: true, on: backend)
+      guard let pullback = recorded else { continue }
+      let head = network.head(batch.head)
+      func pass(_ seed: some HeadSeed, isLast: Bool) {
+        var seed = seed
+        sink.begin(batch)
+        let result = head.backward(hidden, batch: batch, seed: &seed, sink: sink, on: backend)
+        pullback(result.hiddenGradient, sink, releasing: isLast)
+      }
+      switch labels {
+      case .observed: pass(CrossEntropySeed(scale: 1), isLast: true)
+      case .sampled(let count):
+        for draw in 0..<count {
+          var uniforms: [Double] = []
+          uniforms.reserveCapacity(batch.count)
+          for index in 0..<batch.segments.count {
+            var stream = random.forked("draw", draw).forked("sequence", seen.sequences + index)
+            for _ in batch.segments[index] { uniforms.append(stream.uniform()) }
+          }
+          pass(SampledSeed(uniforms: uniforms), isLast: draw == count - 1)
+        }
+      case .expected: try expected(batch, head: head, pass: pass)
+      }
+      seen.sequences += batch.segments.count
+      seen.scored += batch.scored
+      seen.positions += batch.count
+    }
+    return seen
+  }
+
+  /// One pass a class and scored place; sequences go side by side.
+  private static func expected(
+    _ batch: Batch, head: Head, pass: (ExpectedSeed, Bool) -> Void
+  ) throws(FisherError) {
+    let places = (0..<batch.segments.count).map { index in
+      batch.segments[index].filter { batch.targets[$0] >= 0 }.map { Int32($0) }
+    }
+    let longest = places.map(\.count).max() ?? 0
+    let classes = head.linear.outputs
+    guard longest * classes <= expectedPassLimit else {
+      throw FisherError(
+        description: """
+          the expected Fisher would take \(longest * classes) backward passes a batch (\(longest) scored positions × \
+          \(classes) classes); labels: sampled estimates the same quantity in one
+          """)
+    }
+    for step in 0..<longest {
+      let asking = Set(places.compactMap { step < $0.count ? $0[step] : nil })
+      for label in 0..<classes {
+        pass(ExpectedSeed(label: Int32(label), asking: asking), step == longest - 1 && label == classes - 1)
+      }
+    }
+  }
+}
