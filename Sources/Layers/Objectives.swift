@@ -17,8 +17,8 @@ public struct Objectives: Sendable {
 public final class ObjectiveSeed: HeadSeed {
   private let objectives: Objectives
   private let scale: Float
-  /// Σ hard·(−log p(target)) and Σ soft·D, in nats.
-  public private(set) var sums = (hard: 0.0, soft: 0.0)
+  /// Σ hard·(−log p(target)) and Σ soft·D in nats, and Σ hard.
+  public private(set) var sums = (hard: 0.0, soft: 0.0, weights: 0.0)
 
   public init(_ objectives: Objectives, scale: Float) {
     self.objectives = objectives
@@ -29,7 +29,10 @@ public final class ObjectiveSeed: HeadSeed {
     let soft = objectives.rows.rows(rows)
     let softLosses = backend.empty(1, rows.count)
     backend.blend(logits, targets: targets, soft: soft, scale: scale, losses: losses, softLosses: softLosses)
-    for (row, loss) in losses.toArray().enumerated() { sums.hard += Double(soft.hard[row]) * Double(loss) }
+    for (row, loss) in losses.toArray().enumerated() {
+      sums.hard += Double(soft.hard[row]) * Double(loss)
+      sums.weights += Double(soft.hard[row])
+    }
     for (row, loss) in softLosses.toArray().enumerated() { sums.soft += Double(soft.soft[row]) * Double(loss) }
   }
 }

@@ -4,9 +4,9 @@ import TensorCore
 
 /// What one optimizer step did.
 public struct StepReport: Sendable {
-  /// Mean over targets, in nats; neither penalty nor soft loss inside.
+  /// Mean over targets, each with its weight, in nats; neither penalty nor soft loss inside.
   public let loss: Double
-  /// Weighted divergence from teachers on the same scale, reported beside the loss.
+  /// Σ weight·divergence from teachers, per counted target, reported beside the loss.
   public let softLoss: Double
   /// ½ Σ λF(θ − θ*)² at the parameters that the pulls found, reported beside the loss.
   public let penalty: Double
@@ -48,18 +48,20 @@ public final class TrainStep {
     let targets = microBatches.reduce(0) { $0 + $1.counted }
     let scale = 1 / Float(max(1, targets))
     accumulator.reset()
-    var (loss, softLoss) = (0.0, 0.0)
+    var (loss, weights, softLoss) = (0.0, 0.0, 0.0)
     for batch in microBatches where batch.count > 0 {
       if let objectives = batch.objectives {
         let seed = ObjectiveSeed(objectives, scale: scale)
         _ = network.backward(batch, seed: seed, sink: accumulator, on: backend)
         loss += seed.sums.hard
+        weights += seed.sums.weights
         softLoss += seed.sums.soft
       } else {
         loss += network.backward(batch, seed: CrossEntropySeed(scale: scale), sink: accumulator, on: backend).loss
+        weights += Double(batch.scored)
       }
     }
-    loss /= Double(max(1, targets))
+    loss /= max(weights, 1e-12)
     softLoss /= Double(max(1, targets))
     let norm = optimizer.gradientNorm(accumulator)
     guard (loss + softLoss).isFinite, norm.isFinite else {

@@ -172,9 +172,9 @@ import Testing
       tokens: [Int32](repeating: 1, count: 16 * 100), targets: [Int32](repeating: 2, count: 1600),
       lengths: [Int](repeating: 16, count: 100))
     _ = try estimate(model, [Batch(tokens: [1], targets: [2], lengths: [1])], recipe(.expected))
-    #expect(long.segments.longest * 11 < DiagonalFisher.expectedPassLimit)
+    #expect(long.segments.longest * 11 < FisherPass.expectedPassLimit)
     let wide = MLP(
-      MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [DiagonalFisher.expectedPassLimit + 1]),
+      MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [FisherPass.expectedPassLimit + 1]),
       random: RandomStream(seed: 1), on: backend)
     #expect(throws: FisherError.self) {
       try estimate(wide, [Batch(features: backend.tensor([1, 2], 1, 2), labels: [0])], recipe(.expected))

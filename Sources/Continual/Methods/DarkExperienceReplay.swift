@@ -6,8 +6,8 @@ import Training
 /// mean loss(new) + α·mean D(logits kept ‖ logits) over one draw + β·mean loss over another (DER++; β = 0: DER).
 ///
 /// D is the mean squared difference of logits where all of them are kept (top_k ≥ classes and loss: mse), else the
-/// divergence of the kept distribution. Each mean is its own: the share r decides how much is drawn, not how much it
-/// weighs.
+/// divergence of the kept distribution. The share r decides how much is drawn, not how much it weighs: a drawn place
+/// has weight α(1 − r)/r, so that each sum over a stage is that many times the draw's own mean.
 /// - Cost: 2r/(1 − r) more tokens a step (r/(1 − r) for β = 0); state: the buffer and 8·top_k bytes a token
 /// - Source: Buzzega et al. 2020, arXiv:2004.07211
 public final class DarkExperienceReplay: ConfigurableMethod {
@@ -74,13 +74,11 @@ public final class DarkExperienceReplay: ConfigurableMethod {
   }
 
   public func compose(_ batch: inout Composition) {
-    let targets = Float(batch.stage.reduce(0) { $0 + $1.scored })
     func draw(_ rehearsal: Rehearsal, _ weight: Float, isDark: Bool) -> [Exemplar] {
-      let drawn = rehearsal.draw(stageTokens: batch.stageTokens)
-      let scored = drawn.reduce(0) { $0 + $1.scored }
-      // The sum will be divided by the stage's targets; this turns it into the draw's own mean.
-      let share = weight * targets / Float(max(1, scored))
-      return drawn.map { exemplar in
+      guard rehearsal.ratio > 0 else { return [] }
+      // The sum will be divided by the stage's targets, of which a draw has r/(1 − r) times as many.
+      let share = weight * Float((1 - rehearsal.ratio) / rehearsal.ratio)
+      return rehearsal.draw(stageTokens: batch.stageTokens).map { exemplar in
         var exemplar = exemplar
         exemplar.isCounted = false
         exemplar.weight = isDark ? 0 : share

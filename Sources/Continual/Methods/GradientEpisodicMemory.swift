@@ -11,7 +11,7 @@ import Training
 ///   step; state: the buffer, 8 bytes a parameter (GEM: 4 more for every past)
 /// - Trap: projecting a gradient that then passes through moments or clipping guarantees nothing
 /// - Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840; A-GEM: Chaudhry et al. 2019, arXiv:1812.00420
-final class GradientMemory {
+public final class GradientMemory {
   private let isSingle: Bool
   private let sampleTokens: Int
   private let margin: Double
@@ -130,7 +130,7 @@ final class GradientMemory {
   }
 
   /// argmin over w ≥ floor of ½ wᵀMw − wᵀs, by coordinates: each takes its own minimum until none moves.
-  static func weights(_ gram: [[Double]], _ slopes: [Double], floor: Double) -> [Double] {
+  public static func weights(_ gram: [[Double]], _ slopes: [Double], floor: Double) -> [Double] {
     var w = [Double](repeating: floor, count: slopes.count)
     let scale = zip(slopes, gram.indices).map { gram[$1][$1] > 0 ? abs($0) / gram[$1][$1] : 0 }.max() ?? 0
     for _ in 0..<10_000 {
