@@ -278,16 +278,24 @@ private struct Outcome {
     return lines.joined(separator: "\n")
   }
 
+  /// Of every probe the first metric, and what the choice was made by; the JSON has all.
   private var table: String {
-    func cell(_ one: Ledger.Measurement) -> String {
-      Figures.fixed(one.value, 4) + (one.stderr.map { " ± " + Figures.fixed($0, 4) } ?? "")
+    var shown: [String] = []
+    for one in reference {
+      let isFirst = reference.first { $0.probe == one.probe }?.metric == one.metric
+      if isFirst || decision == .metric(one.key) { shown.append(one.key) }
     }
-    var rows = [["alpha"] + reference.map { "\($0.key) \($0.higherIsBetter ? "↑" : "↓")" } + ["mean improvement", ""]]
-    rows.append(["base"] + reference.map(cell) + ["–", ""])
+    func cells(_ measurements: [Ledger.Measurement]) -> [String] {
+      measurements.filter { shown.contains($0.key) }.map {
+        Figures.fixed($0.value, 4) + ($0.stderr.map { " ± " + Figures.fixed($0, 4) } ?? "")
+      }
+    }
+    let heads = reference.filter { shown.contains($0.key) }.map { "\($0.key) \($0.higherIsBetter ? "↑" : "↓")" }
+    var rows = [["alpha"] + heads + ["mean improvement", ""], ["base"] + cells(reference) + ["–", ""]]
     for (index, candidate) in candidates.enumerated() {
       let isChosen = candidates.count > 1 && index == chosen
       rows.append(
-        [Figures.setting(candidate.alpha)] + candidate.measurements.map(cell)
+        [Figures.setting(candidate.alpha)] + cells(candidate.measurements)
           + [candidate.meanImprovement(over: reference).map(Self.percent) ?? "–", isChosen ? "← chosen" : ""])
     }
     return Figures.columns(rows)
