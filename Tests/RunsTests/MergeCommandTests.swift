@@ -46,9 +46,10 @@ struct MergeCommandTests {
       let away = try Program.run(
         "merge", base, tuned, "--method", "task-arithmetic", "--alpha", "-1", "--to", folder + "/away.h5", "--json")
       #expect(away.code == 0 && away.json?["candidates"]?[0]?["alpha"]?.double == -1)
-      for (x, (a, b)) in zip(try values(folder + "/away.h5"), zip(try values(base), try values(tuned))) {
-        #expect(abs(x - (2 * a - b)) <= 1e-6)
+      let far = zip(try values(folder + "/away.h5"), zip(try values(base), try values(tuned))).filter { x, pair in
+        abs(x - (2 * pair.0 - pair.1)) > 1e-6
       }
+      #expect(far.isEmpty, "\(far.count) numbers are not 2 θ_base − θ_tuned")
       // A folder that is not empty stays as it is.
       let again = try Program.run("merge", base, tuned, "--alpha", "1", "--to", folder + "/at-0")
       #expect(again.code == 73 && again.error.contains("not empty"))
@@ -88,12 +89,24 @@ struct MergeCommandTests {
       let (base, tuned, data) = (folder + "/base.h5", folder + "/tuned.h5", folder + "/probe.txt")
       let outcome = try Program.run(
         "merge", base, tuned, "--method", "fisher", "--fisher-data", data, "--fisher-data", data, "--to",
-        folder + "/merged")
+        folder + "/merged", "--threads", "2")
       #expect(outcome.code == 0, "\(outcome.error)")
+      #expect(try Program.run("merge", base, tuned, "--to", folder + "/plain").code == 0)
       // Every number lies between those of the two models.
-      for (x, (a, b)) in zip(try values(folder + "/merged"), zip(try values(base), try values(tuned))) {
-        #expect((min(a, b)...max(a, b)).contains(x))
+      let merged = try values(folder + "/merged")
+      let outside = zip(merged, zip(try values(base), try values(tuned))).filter { x, pair in
+        !(min(pair.0, pair.1)...max(pair.0, pair.1)).contains(x)
       }
+      #expect(outside.isEmpty, "\(outside.count) numbers")
+      // It is no plain average, and how many threads compute does not show.
+      let plain = try values(folder + "/plain")
+      #expect(merged != plain)
+      let alone = try Program.run(
+        "merge", base, tuned, "--method", "fisher", "--fisher-data", data, "--fisher-data", data, "--to",
+        folder + "/alone", "--threads", "1")
+      #expect(alone.code == 0)
+      let byOneThread = try values(folder + "/alone")
+      #expect(merged.map(\.bitPattern) == byOneThread.map(\.bitPattern))
       let one = try Program.run(
         "merge", base, tuned, "--method", "fisher", "--fisher-data", data, "--to", folder + "/x")
       #expect(one.code == 64 && one.error.contains("--fisher-data"))
