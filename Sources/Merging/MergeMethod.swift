@@ -70,6 +70,10 @@ public struct MergeIngredients {
 /// One way of merging models.
 public protocol MergeMethod {
   static var card: MergeCard { get }
+  /// Whether the formula has a meaning for these settings: asked before anything is loaded.
+  ///
+  /// - Throws: `MergeError` where it has none
+  static func check(weights: [Double], alphas: [Double]) throws(MergeError)
   /// Does what does not depend on the strength.
   ///
   /// - Throws: `MergeError` for settings that the formula has no meaning for
@@ -78,6 +82,10 @@ public protocol MergeMethod {
   ///
   /// - Throws: `MergeError` for a strength that the formula has no meaning for
   func merge(alpha: Double, into result: Tensor) throws(MergeError)
+}
+
+extension MergeMethod {
+  public static func check(weights: [Double], alphas: [Double]) throws(MergeError) {}
 }
 
 /// A setting that a formula has no meaning for.

@@ -20,12 +20,11 @@ struct MergeCommand: ParsableCommand {
       scored on the probes, and --pick decides which is written; probes that decided are no longer held out.
 
       Examples:
-        retain merge base.h5 medical-end.h5 --alpha 0.5 --to merged
-        retain merge base.h5 medical-end.h5 --alpha 0,0.25,0.5,0.75,1 --probe general=general.txt \\
-          --probe medical=medical.jsonl --to merged
-        retain merge base.h5 medical-end.h5 legal-end.h5 --method ties --density 0.2 --to merged
-        retain merge base.h5 medical-end.h5 --method fisher --fisher-data general.jsonl --fisher-data medical.jsonl \\
-          --to merged
+        retain merge base.h5 medical.h5 --alpha 0.5 --to merged
+        retain merge base.h5 medical.h5 --alpha 0,0.5,1 --probe p=test.txt
+        retain merge base.h5 medical.h5 legal.h5 --method ties --to merged
+        retain merge base.h5 medical.h5 --method fisher --to merged \
+          --fisher-data general.jsonl --fisher-data medical.jsonl
 
       `retain list merges` shows the methods with their equations.
       """)
@@ -81,6 +80,7 @@ struct MergeCommand: ParsableCommand {
       throw usage("--alpha: \(Figures.setting(alpha)) is given twice")
     }
     let weights = try chosenWeights()
+    try way.check(weights: weights, alphas: alphas)
     let asked = try ProbeArgument.read(probes)
     try checkPurpose(alphas)
     let target = destination.map { ModelDestination(path: $0) }
@@ -247,7 +247,7 @@ private struct Outcome {
     if options.contains(.density) { members.append(.init("density", .number(command.density ?? 0.2))) }
     if options.contains(.seed) { members.append(.init("seed", .string(String(command.seed ?? 0)))) }
     members += [
-      .init("measurements", .array(reference.map(\.shortJSON))),
+      .init("base_measurements", .array(reference.map(\.shortJSON))),
       .init(
         "candidates",
         .array(

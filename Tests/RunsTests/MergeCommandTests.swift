@@ -110,6 +110,10 @@ struct MergeCommandTests {
       let one = try Program.run(
         "merge", base, tuned, "--method", "fisher", "--fisher-data", data, "--to", folder + "/x")
       #expect(one.code == 64 && one.error.contains("--fisher-data"))
+      let beyond = try Program.run(
+        "merge", base, tuned, "--method", "fisher", "--fisher-data", data, "--fisher-data", data, "--alpha", "0.5,2",
+        "--probe", "p=\(data)", "--to", folder + "/x")
+      #expect(beyond.code == 64 && beyond.error.contains("[0, 1]"))
     }
   }
 

@@ -16,19 +16,24 @@ public struct FisherMerge: MergeMethod {
 
   private let ingredients: MergeIngredients
 
+  public static func check(weights: [Double], alphas: [Double]) throws(MergeError) {
+    guard weights.allSatisfy({ $0 >= 0 }), weights.contains(where: { $0 > 0 }) else {
+      throw MergeError("the weights of a Fisher merge must be 0 or more, and not all 0")
+    }
+    for alpha in alphas where !(0...1).contains(alpha) {
+      throw MergeError("an alpha of \(alpha) is not in [0, 1]: no model can have a negative say in an average")
+    }
+  }
+
   /// - Precondition: there is a Fisher of the base and of every tuned model
   public init(_ ingredients: MergeIngredients) throws(MergeError) {
     precondition(ingredients.fishers.count == ingredients.tuned.count + 1, "one Fisher a model")
-    guard ingredients.weights.allSatisfy({ $0 >= 0 }), ingredients.weights.contains(where: { $0 > 0 }) else {
-      throw MergeError("the weights of a Fisher merge must be 0 or more, and not all 0")
-    }
+    try Self.check(weights: ingredients.weights, alphas: [])
     self.ingredients = ingredients
   }
 
   public func merge(alpha: Double, into result: Tensor) throws(MergeError) {
-    guard (0...1).contains(alpha) else {
-      throw MergeError("an alpha of \(alpha) is not in [0, 1]: a model cannot have a negative say in an average")
-    }
+    try Self.check(weights: ingredients.weights, alphas: [alpha])
     let (elements, target) = (Elements(ingredients), result.buffer)
     let fishers = ingredients.fishers.map(\.buffer)
     let says = ingredients.weights.map { alpha * $0 }

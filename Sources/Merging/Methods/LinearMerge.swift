@@ -16,10 +16,15 @@ public struct LinearMerge: MergeMethod {
   /// w_i / Σ w_i
   private let shares: [Double]
 
-  public init(_ ingredients: MergeIngredients) throws(MergeError) {
-    let sum = ingredients.weights.reduce(0, +)
+  public static func check(weights: [Double], alphas: [Double]) throws(MergeError) {
+    let sum = weights.reduce(0, +)
     guard sum > 0 else { throw MergeError("the weights of a linear merge must have a sum above 0, not \(sum)") }
+  }
+
+  public init(_ ingredients: MergeIngredients) throws(MergeError) {
+    try Self.check(weights: ingredients.weights, alphas: [])
     self.ingredients = ingredients
+    let sum = ingredients.weights.reduce(0, +)
     shares = ingredients.weights.map { $0 / sum }
   }
 
