@@ -79,6 +79,8 @@ let package = Package(
     floor("Probes", ["Models", "Layers", "Corpus", "Ledger", "StrictJSON", "TensorCore"]),
     /// One file per continual-learning method, replay buffers, and the table that lists them.
     floor("Continual", ["Training", "Curvature", "Models", "Layers", "Corpus", "Archive", "TensorCore"]),
+    /// One file per way of averaging the weights of models, and the table that lists them.
+    floor("Merging", ["Curvature", "Models", "Layers", "Corpus", "Ledger", "TensorCore"]),
 
     // Floor 5, experiments.
     /// YAML to an immutable plan, with every mistake located.
@@ -87,7 +89,7 @@ let package = Package(
     floor(
       "Runs",
       [
-        "Experiment", "Continual", "Training", "Curvature", "Probes", "Models", "Layers", "Corpus",
+        "Experiment", "Continual", "Merging", "Training", "Curvature", "Probes", "Models", "Layers", "Corpus",
         "Archive", "Ledger", "StrictJSON", "TensorCPU", "TensorCore", "Reports",
       ]),
     /// Many runs of one plan: search, rungs, Pareto front.
@@ -100,7 +102,7 @@ let package = Package(
     .executableTarget(
       name: "retain",
       dependencies: [
-        "Runs", "Tuning", "Reports", "Experiment", "Continual", "Probes", "Curvature", "Training", "Models",
+        "Runs", "Tuning", "Reports", "Experiment", "Continual", "Merging", "Probes", "Curvature", "Training", "Models",
         "Layers", "Corpus", "Archive", "Ledger", "StrictJSON", "TensorCPU", "TensorCore", "CKernels", argumentParser,
       ], swiftSettings: strict),
 
@@ -117,6 +119,8 @@ let package = Package(
       "ModelsTests", ["Models", "Curvature", "StrictJSON", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
     tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests("ContinualTests", ["Continual", "Curvature", "Training", "Models", "Layers", "TensorCPU", "TensorCore"]),
+    tests(
+      "MergingTests", ["Merging", "Curvature", "Models", "Layers", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
     tests("ProbesTests", ["Probes", "Models", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
     tests("ExperimentTests", ["Experiment", "Training", "StrictJSON"]),
     tests("ReportsTests", ["Reports", "Ledger", "StrictJSON"]),

@@ -1,7 +1,8 @@
-// The catalogs behind `retain list`: methods, model families, kinds of probes, forms of rows.
+// The catalogs behind `retain list`: methods, model families, kinds of probes, ways of merging, forms of rows.
 // Gathered here because only this floor knows all of them.
 import Continual
 import Corpus
+import Merging
 import Models
 import Probes
 import StrictJSON
@@ -22,7 +23,7 @@ public struct CatalogEntry: Sendable {
 }
 
 public enum Catalog: String, Sendable, CaseIterable {
-  case methods, models, probes, tasks
+  case methods, models, probes, merges, tasks
 
   public var entries: [CatalogEntry] {
     switch self {
@@ -53,6 +54,19 @@ public enum Catalog: String, Sendable, CaseIterable {
           facts: card.metrics.map {
             ($0.name, $0.summary + ($0.higherIsBetter ? "; higher is better" : "; lower is better"))
           })
+      }
+    case .merges:
+      MergeCatalog.cards.map { card in
+        CatalogEntry(
+          name: card.name, title: card.title,
+          facts: [
+            ("equation", card.equation), ("alpha", "\(card.defaultAlpha) unless --alpha is given"),
+            (
+              "options",
+              MergeOption.allCases.filter(card.options.contains).map { "--" + $0.rawValue }.joined(separator: ", ")
+            ),
+            ("cost", card.cost), ("paper", card.paper),
+          ])
       }
     case .tasks: Self.rowForms
     }

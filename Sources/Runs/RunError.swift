@@ -6,6 +6,7 @@ import Curvature
 import Experiment
 import Glibc
 import Ledger
+import Merging
 import Models
 import Probes
 
@@ -66,6 +67,7 @@ public enum ExitCode {
       case .model: unavailable
       }
     case is FisherError: configuration
+    case is MergeError: usage
     case is StateError, is ShapeError: badData
     case let error as LedgerError:
       switch error.kind {

@@ -1,7 +1,6 @@
 // `retain export`: a stage of a run as a Hugging Face folder, with everything transformers looks for.
 import Archive
 import ArgumentParser
-import Corpus
 import Experiment
 import Foundation
 import Models
@@ -35,39 +34,21 @@ struct ExportCommand: ParsableCommand {
 
   func run() throws {
     let source = try locate()
-    if destination.hasSuffix(".h5") { return try writeModelFile(source) }
-    if !force, OutputFolder.isOccupied(destination) {
-      throw RunError(
-        Runs.ExitCode.cannotCreate, "\(destination) is not empty",
-        hint: "choose another folder, or use --force")
-    }
+    let target = ModelDestination(path: destination)
+    if !force { try target.requireFree() }
     let model = try LoadedModel.load(source, on: CPUBackend(threads: 1))
-    try OutputFolder.create(destination)
-    try ModelFolder.save(model, to: destination, type: dtype == .bfloat16 ? .bfloat16 : .float32)
-    try writeSides(of: model)
-    let files = try FileManager.default.contentsOfDirectory(atPath: destination).sorted()
+    let files = try target.write(model, type: dtype == .bfloat16 ? .bfloat16 : .float32)
     guard json else {
-      print("\(source) → \(destination) (\(dtype.rawValue)): \(files.joined(separator: ", "))")
+      print(
+        "\(source) → \(destination) (\(dtype.rawValue))" + (files.isEmpty ? "" : ": " + files.joined(separator: ", ")))
       return
     }
-    Say.json([
-      "schema": 1, "source": .string(source), "to": .string(destination), "dtype": .string(dtype.rawValue),
-      "files": .array(files.map { .string($0) }),
-    ])
-  }
-
-  private func writeModelFile(_ source: String) throws {
-    guard force || !FileManager.default.fileExists(atPath: destination) else {
-      throw RunError(
-        Runs.ExitCode.cannotCreate, "\(destination) exists", hint: "choose another name, or use --force")
-    }
-    let model = try LoadedModel.load(source, on: CPUBackend(threads: 1))
-    try ModelFile.save(model, to: destination, type: dtype == .bfloat16 ? .bfloat16 : .float32)
-    guard json else {
-      print("\(source) → \(destination) (\(dtype.rawValue))")
-      return
-    }
-    Say.json(["schema": 1, "source": .string(source), "to": .string(destination), "dtype": .string(dtype.rawValue)])
+    var members: [JSON.Member] = [
+      .init("schema", 1), .init("source", .string(source)), .init("to", .string(destination)),
+      .init("dtype", .string(dtype.rawValue)),
+    ]
+    if !target.isFile { members.append(.init("files", .array(files.map { .string($0) }))) }
+    Say.json(.object(members))
   }
 
   /// The model file that the arguments mean.
@@ -103,39 +84,6 @@ struct ExportCommand: ParsableCommand {
     case .folder(let path), .checkpoint(let path): return path
     case .new, nil:
       throw RunError(Runs.ExitCode.missingInput, "\(checkpoints)/base.h5 is gone", hint: "stages: \(choices)")
-    }
-  }
-
-  /// generation_config.json and the tokenizer's settings where the model brought none.
-  private func writeSides(of model: LoadedModel) throws {
-    var members = [JSON.Member("_from_model_config", true)]
-    if let token = model.configuration.bosToken {
-      members.append(.init("bos_token_id", .integer(Int(token))))
-    }
-    if let token = model.configuration.eosToken {
-      members.append(.init("eos_token_id", .integer(Int(token))))
-    }
-    try AtomicFile.write(JSON.object(members).pretty, to: destination + "/generation_config.json")
-    guard let tokenizer = model.tokenizer else {
-      Say.note("the model has no tokenizer; the folder has none either")
-      return
-    }
-    var special: [JSON.Member] = []
-    if let bytes = tokenizer.configuration, let settings = try? JSON.parse(bytes) {
-      for key in ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"] {
-        if let value = settings[key], !value.isNull { special.append(.init(key, value)) }
-      }
-    } else {
-      for (key, id) in [
-        ("bos_token", model.configuration.bosToken), ("eos_token", model.configuration.eosToken),
-      ] {
-        if let token = id.flatMap({ tokenizer.token($0) }) { special.append(.init(key, .string(token))) }
-      }
-      let settings = [JSON.Member("tokenizer_class", "PreTrainedTokenizerFast")] + special
-      try AtomicFile.write(JSON.object(settings).pretty, to: destination + "/tokenizer_config.json")
-    }
-    if !special.isEmpty {
-      try AtomicFile.write(JSON.object(special).pretty, to: destination + "/special_tokens_map.json")
     }
   }
 }

@@ -5,22 +5,22 @@ import StrictJSON
 
 struct ListCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "List methods, models, probes or tasks.",
+    commandName: "list", abstract: "List methods, models, probes, merges or tasks.",
     discussion: """
       Examples:
         retain list methods
         retain list models --json
 
       methods: what guards the past; models: supported architectures;
-      probes: kinds of questions and their metrics;
+      probes: kinds of questions and their metrics; merges: ways of averaging weights;
       tasks: forms of rows that data and probes may have.
       """)
 
   @Argument(
-    help: "methods, models, probes or tasks.", completion: .list(Catalog.allCases.map(\.rawValue)),
+    help: "methods, models, probes, merges or tasks.", completion: .list(Catalog.allCases.map(\.rawValue)),
     transform: { text in
       guard let catalog = Catalog(rawValue: text) else {
-        throw ValidationError("there is no list of \(text); there are methods, models, probes and tasks")
+        throw ValidationError("there is no list of \(text); there are methods, models, probes, merges and tasks")
       }
       return catalog
     })

@@ -32,6 +32,7 @@ import Runs
     InspectCommand.self,
     VerifyCommand.self,
     ExportCommand.self,
+    MergeCommand.self,
     GenerateCommand.self,
     TokenizerCommand.self,
     DoctorCommand.self,

@@ -72,7 +72,7 @@ struct CommandTests {
     #expect(outcome.out.isEmpty && !outcome.error.isEmpty)
   }
 
-  @Test(arguments: ["methods", "models", "probes", "tasks"])
+  @Test(arguments: ["methods", "models", "probes", "merges", "tasks"])
   func listsAreJSON(_ list: String) throws {
     let outcome = try Program.run("list", list, "--json")
     #expect(outcome.code == 0)
