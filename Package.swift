@@ -122,7 +122,7 @@ let package = Package(
     tests(
       "MergingTests", ["Merging", "Curvature", "Models", "Layers", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
     tests("ProbesTests", ["Probes", "Models", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),
-    tests("ExperimentTests", ["Experiment", "Training", "StrictJSON"]),
+    tests("ExperimentTests", ["Experiment", "Continual", "Training", "StrictJSON"]),
     tests("ReportsTests", ["Reports", "Ledger", "StrictJSON"]),
     tests(
       "RunsTests",

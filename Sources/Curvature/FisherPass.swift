@@ -12,8 +12,6 @@ public struct FisherCount: Sendable, Equatable {
   public var sequences = 0
   /// Targets that carry loss.
   public var scored = 0
-  /// Tokens, those without a target included.
-  public var positions = 0
   /// Backward passes with labels drawn anew.
   public var draws = 1
 }
@@ -89,7 +87,6 @@ public enum FisherPass {
       }
       seen.sequences += batch.segments.count
       seen.scored += batch.scored
-      seen.positions += batch.count
     }
     return seen
   }

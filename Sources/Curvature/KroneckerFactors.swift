@@ -21,6 +21,8 @@ public final class KroneckerFactors: GradientSink {
     let input: Tensor
     /// One for each member.
     let outputs: [Tensor]
+    /// Rows that the input's moment was taken over.
+    var rows = 0
   }
   private var layers: [ObjectIdentifier: Layer] = [:]
   /// Keys of `layers` as they came.
@@ -44,6 +46,7 @@ public final class KroneckerFactors: GradientSink {
       return diagonal.linear(weight, layout: layout, input: input, outputGradient: outputGradient, rows: rows)
     }
     let layer = layer(weight, layout: layout, inputs: input.columns)
+    layers[ObjectIdentifier(weight)]?.rows += input.rows
     backend.multiply(input, transposed: true, input, transposed: false, into: layer.input, accumulate: true)
     var first = 0
     for output in layer.outputs {
@@ -72,7 +75,7 @@ public final class KroneckerFactors: GradientSink {
     diagonal.sum(vector, terms: terms, segments: segments)
   }
 
-  /// A per position and G per scored token, so that A ⊗ G stands for the Fisher of one scored token; the diagonal of
+  /// A per row that the layer saw and G per scored token, so that A ⊗ G stands for the Fisher of one scored token; the diagonal of
   /// everything else, 0 where a layer has factors.
   ///
   /// To be called once, after all passes.
@@ -82,7 +85,7 @@ public final class KroneckerFactors: GradientSink {
     var blocks: [KroneckerCurvature.Block] = []
     for key in order {
       guard let layer = layers[key] else { continue }
-      backend.scale(layer.input, by: 1 / (Float(max(1, seen.positions)) * draws))
+      backend.scale(layer.input, by: 1 / Float(max(1, layer.rows)))
       for (member, output) in zip(layer.members, layer.outputs) {
         backend.scale(output, by: 1 / (Float(max(1, seen.scored)) * draws))
         let isOutputFirst = layer.layout == .outputByInput

@@ -21,6 +21,8 @@ public struct ExperimentPlan: Sendable, Equatable {
   public var threads: Int?
   public var timeLimitSeconds: Double?
   public var seed: UInt64
+  /// Of the whole chain, once for each; the seed alone where there is one.
+  public var seeds: [UInt64]
   /// The defaults of all stages.
   public var training: TrainingPlan
   /// The main stack; empty is naive fine-tuning.
@@ -52,6 +54,17 @@ public struct ExperimentPlan: Sendable, Equatable {
     plan.compare = []
     plan.outputDirectory = outputDirectory + "/" + entry.name
     for index in plan.stages.indices { plan.stages[index].methods = nil }
+    return plan
+  }
+}
+
+extension ExperimentPlan {
+  /// The plan of one of several seeds, in a folder of its own.
+  public func withSeed(_ seed: UInt64) -> ExperimentPlan {
+    var plan = self
+    plan.seed = seed
+    plan.seeds = [seed]
+    if seeds.count > 1 { plan.outputDirectory += "/seed-\(seed)" }
     return plan
   }
 }

@@ -139,7 +139,13 @@ extension Manual {
       """
     ),
     ("seed", "The seed of every random choice. Default: 17."),
-    ("seeds", "Several seeds in one run: not yet supported."),
+    (
+      "seeds",
+      """
+      Several seeds, for example [17, 18, 19]: the whole chain under every stack once for each, in folders seed-17 and so \
+      on; results are means with standard errors over seeds. Excludes seed.
+      """
+    ),
     ("training", "Defaults of all stages; a stage may override any key under its own training."),
     (
       "training.sequence_len",
@@ -213,6 +219,13 @@ extension Manual {
     ("training.adam_beta1", "Adam's memory of the gradient. Default: 0.9."),
     ("training.adam_beta2", "Adam's memory of the squared gradient. Default: 0.999."),
     ("training.adam_epsilon", "What Adam adds to the root of the squared gradient. Default: 1e-8."),
+    (
+      "training.optimizer_state",
+      """
+      reset: every stage begins with new moments; keep: it goes on with those of the stage before, where that had the \
+      same optimizer. The learning rate warms up again in both cases. Default: reset.
+      """
+    ),
     (
       "training.precision",
       """

@@ -120,7 +120,7 @@ extension PlanReader {
         collector.report(
           "compare: \(quoted(entry.key)) is the name of the main stack", at: entry.keyPlace,
           hint: "the main stack is always part of the comparison; remove this entry or rename it")
-      } else if ["checkpoints", "trials", "tensorboard"].contains(entry.key) {
+      } else if ["checkpoints", "trials", "tensorboard"].contains(entry.key) || entry.key.hasPrefix("seed-") {
         collector.report(
           "compare: \(quoted(entry.key)) is a folder of every run", at: entry.keyPlace,
           hint: "choose another name")

@@ -54,6 +54,7 @@ extension PlanReader {
     if let word = section.word("optimizer", ["adamw", "sgd"]) {
       plan.optimizer = .init(rawValue: word) ?? plan.optimizer
     }
+    if let word = section.word("optimizer_state", ["reset", "keep"]) { plan.keepsOptimizerState = word == "keep" }
     plan.learningRate = section.number("learning_rate", .positive) ?? plan.learningRate
     if let word = section.word("lr_scheduler", ["cosine", "linear", "constant", "wsd"]) {
       plan.scheduler = .init(rawValue: word) ?? plan.scheduler

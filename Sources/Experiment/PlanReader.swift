@@ -51,12 +51,8 @@ struct PlanReader {
     let baseTokens = top.integer("base_tokens", in: 1...Int.max)
     let threads = top.integer("threads", in: 1...1024)
     let timeLimit = top.duration("time_limit")
-    if let entry = top.entry("seeds") {
-      collector.report(
-        "seeds: several seeds are not yet supported", at: entry.keyPlace,
-        hint: "use seed: 17, one run for each")
-    }
-    let seed = top.integer("seed", in: 0...UInt64.max) ?? 17
+    let seeds = seeds(top)
+    let seed = top.integer("seed", in: 0...UInt64.max) ?? seeds.first ?? 17
     let training = training(top.section("training"), over: TrainingPlan())
     let methods = methods("methods", in: top) ?? []
     let compare = compare(top, main: methods)
@@ -69,13 +65,28 @@ struct PlanReader {
       outputDirectory: outputDirectory
         ?? Paths.absolute("runs/" + (name ?? ""), from: paths.context.directory),
       baseModel: baseModel ?? .folder(""), baseData: baseData, baseTokens: baseTokens, threads: threads,
-      timeLimitSeconds: timeLimit, seed: seed, training: training, methods: methods, compare: compare,
+      timeLimitSeconds: timeLimit, seed: seed, seeds: seeds.count > 1 ? seeds : [seed], training: training,
+      methods: methods, compare: compare,
       stages: stages, probes: probes, evaluate: evaluate(top), dataChecks: dataChecks(top),
       checkpoint: checkpoint(top), logging: logging(top), tune: tune(top, stages: stages, root: root))
     notYet(top)
     crossCheck(plan, top)
     top.finish()
     return collector.hasErrors ? nil : plan
+  }
+
+  private func seeds(_ top: Section) -> [UInt64] {
+    guard let entry = top.entry("seeds") else { return [] }
+    if let other = top.entry("seed") {
+      collector.report("seed and seeds exclude one another", at: other.keyPlace, hint: "keep one of them")
+    }
+    let seeds = (top.integers("seeds", in: 0...Int.max) ?? []).map { UInt64($0) }
+    if top.tree("seeds")?.items?.isEmpty == true {
+      collector.report("seeds: expected at least one seed", at: entry.keyPlace)
+    } else if Set(seeds).count != seeds.count {
+      collector.report("seeds: a seed is listed twice", at: entry.keyPlace)
+    }
+    return seeds
   }
 
   /// Where a plan.yaml came from, so that the plan read back equals the plan written.

@@ -35,6 +35,8 @@ public struct TrainingPlan: Sendable, Equatable {
   public var adamBeta1 = 0.9
   public var adamBeta2 = 0.999
   public var adamEpsilon = 1e-8
+  /// Whether a stage goes on with the moments and the step count of the stage before.
+  public var keepsOptimizerState = false
   /// Of products in training and in the Fisher information.
   public var precision = Precision.fp32
   /// Whether blocks are computed again on the way back instead of kept; no number changes.

@@ -22,9 +22,9 @@ extension ChainRun {
     store.write(
       store.values, to: writer, under: "model/parameters", description: "weights under their Hugging Face names")
     progress.write(to: writer)
-    if let optimizer, position.step > 0 {
-      writer.group("optimizer", description: "state of the optimizer within the stage")
-      writer.integers("optimizer/steps", [optimizer.steps], description: "steps taken since the stage began")
+    if let optimizer {
+      writer.group("optimizer", description: "state of the optimizer")
+      writer.integers("optimizer/steps", [optimizer.steps], description: "steps taken since its state was new")
       if let first = optimizer.first {
         store.write(first, to: writer, under: "optimizer/first_moment", description: "m of AdamW, or SGD's momentum")
       }
@@ -130,10 +130,27 @@ extension ChainRun {
   func restoreRunningStage(_ optimizer: Optimizer) throws {
     guard let resumedFrom else { return }
     let reader = ArchiveStateReader(resumedFrom)
+    try restore(optimizer, from: reader)
+    for (key, _, method) in methods { try method.restore(from: ScopedStateReader(reader, "methods/\(key)")) }
+    self.resumedFrom = nil
+  }
+
+  private func restore(_ optimizer: Optimizer, from reader: ArchiveStateReader) throws {
     optimizer.resume(steps: try reader.integers("optimizer/steps").first ?? 0)
     if let first = optimizer.first { try store.restore(first, from: reader, under: "optimizer/first_moment") }
     if let second = optimizer.second { try store.restore(second, from: reader, under: "optimizer/second_moment") }
-    for (key, _, method) in methods { try method.restore(from: ScopedStateReader(reader, "methods/\(key)")) }
-    self.resumedFrom = nil
+  }
+
+  /// Goes on with the moments of the stage before: from memory, or from the checkpoint of its end.
+  func inheritMoments(_ optimizer: Optimizer) throws {
+    if let previousOptimizer {
+      optimizer.resume(steps: previousOptimizer.steps)
+      for (mine, theirs) in [(optimizer.first, previousOptimizer.first), (optimizer.second, previousOptimizer.second)] {
+        if let mine, let theirs { backend.copy(theirs, into: mine) }
+      }
+    } else if let resumedFrom {
+      try restore(optimizer, from: ArchiveStateReader(resumedFrom))
+    }
+    previousOptimizer = nil
   }
 }

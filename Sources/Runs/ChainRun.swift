@@ -53,6 +53,8 @@ public final class ChainRun {
   /// The archive a resumed stage still has to read from.
   var resumedFrom: ArchiveReader?
   var progress = StageProgress()
+  /// Of the stage before, where the next one goes on with its moments.
+  var previousOptimizer: Optimizer?
   /// Seconds and tokens of earlier processes of this run.
   var earlierSeconds = 0.0
   var trainedTokens = 0
@@ -279,6 +281,7 @@ public final class ChainRun {
       // The checkpoint's moments and method state, after the methods know which stage it is.
       try restoreRunningStage(optimizer)
     } else {
+      if keepsOptimizer(into: stage) { try inheritMoments(optimizer) }
       progress = StageProgress()
       try ledger.append(
         .stageStarted(
@@ -366,7 +369,14 @@ public final class ChainRun {
         return .interrupted(stop)
       }
     }
+    previousOptimizer = keepsOptimizer(into: stage + 1) ? optimizer : nil
     return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)
+  }
+
+  /// Whether a stage goes on with the moments and the step count of the one before.
+  private func keepsOptimizer(into stage: Int) -> Bool {
+    stage > 0 && stage < plan.stages.count && plan.stages[stage].training.keepsOptimizerState
+      && plan.stages[stage].training.optimizer == plan.stages[stage - 1].training.optimizer
   }
 
   static func freezeError(_ stage: String, _ unmatched: [String]) -> RunError {
@@ -409,7 +419,14 @@ public final class ChainRun {
     // What training leaves in the pool would stand beside the Fisher pass.
     backend.pool.trim()
     if !assembly.data.stages[stage].validation.isEmpty { _ = try validate(stage) }
-    let facts = stack(stage).flatMap(\.facts).map { JSON.Member($0.name, .number($0.value)) }
+    var facts: [JSON.Member] = []
+    for method in stack(stage) {
+      let owner = type(of: method).card.name
+      for fact in method.facts {
+        let isTaken = facts.contains { $0.key == fact.name }
+        facts.append(JSON.Member(isTaken ? "\(owner).\(fact.name)" : fact.name, .number(fact.value)))
+      }
+    }
     try ledger.append(
       .stageEnded(
         name, steps: progress.step, tokens: progress.stageTokens,
@@ -420,7 +437,7 @@ public final class ChainRun {
     if !isLast || options.consolidatesLastStage { try consolidate(past: stage + 1, name: name) }
     position = ChainPosition(stage: stage + 1, step: 0)
     let stop = isLast ? nil : stopReason()
-    if options.savesStageEnds || stop != nil { try save(position) }
+    if options.savesStageEnds || stop != nil { try save(position, optimizer: previousOptimizer) }
     if let stop {
       try ledger.append(.interrupted(reason: stop, stage: name, step: progress.step))
       return .interrupted(stop)

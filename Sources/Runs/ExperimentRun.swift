@@ -25,42 +25,58 @@ public final class ExperimentRun {
     let lock = try DirectoryLock(directory: plan.outputDirectory)
     defer { withExtendedLifetime(lock) {} }
     // What is there goes only once the inputs of the new run have been read.
-    let assembled = fresh ? try Assembly(plan, reuse: !plan.compare.isEmpty) : nil
+    let assembled = fresh ? try Assembly(plan.withSeed(plan.seeds[0]), reuse: !plan.compare.isEmpty) : nil
     if fresh { try clear() }
     try adopt(directory)
-    let variants =
-      [(plan.mainVariantName, plan)]
-      + plan.compare.compactMap { entry in
-        plan.variant(entry.name).map { (entry.name, $0) }
-      }
-    if try variants.allSatisfy({ try isFinished($0.1) }) {
+    if try variants.allSatisfy({ variant in try seedPlans(variant.plan).allSatisfy { try isFinished($0) } }) {
       observer.message("already complete: \(plan.outputDirectory)")
-      try conclude(variants)
+      try conclude()
       return ExitCode.done
     }
-    let assembly = try assembled ?? Assembly(plan, reuse: variants.count > 1)
-    observer.assembled(assembly)
-    try refuseWithoutMemory(assembly, variants)
     let deadline = plan.timeLimitSeconds.map { started + $0 }
     var mainDiverged = false
-    for (index, (name, variantPlan)) in variants.enumerated() {
-      if try isFinished(variantPlan) { continue }
-      if variants.count > 1 { observer.message("variant \(name)") }
-      removeStale(in: variantPlan.outputDirectory + "/checkpoints")
-      let chain = try ChainRun(
-        variantPlan, variant: name, assembly: assembly, observer: observer, deadline: deadline)
-      switch try chain.execute() {
-      case .finished: break
-      case .interrupted(let reason):
-        observer.message("stopped (\(reason)); run the same command again to continue")
-        return ExitCode.resumable
-      case .diverged(let stage, let step):
-        observer.warning("variant \(name) diverged in stage \(stage) at step \(step)")
-        if index == 0 { mainDiverged = true }
+    for (turn, seed) in plan.seeds.enumerated() {
+      let pending = try variants.filter { try !isFinished($0.plan.withSeed(seed)) }
+      if pending.isEmpty { continue }
+      if plan.seeds.count > 1 { observer.message("seed \(seed)") }
+      // A new model's weights depend on the seed; so does what variants share of the base.
+      let assembly =
+        try (turn == 0 ? assembled : nil) ?? Assembly(plan.withSeed(seed), reuse: variants.count > 1)
+      observer.assembled(assembly)
+      try refuseWithoutMemory(assembly, variants.map { ($0.name, $0.plan.withSeed(seed)) })
+      for (name, variantPlan) in pending {
+        let own = variantPlan.withSeed(seed)
+        if variants.count > 1 { observer.message("variant \(name)") }
+        if plan.seeds.count > 1 { try prepare(own) }
+        removeStale(in: own.outputDirectory + "/checkpoints")
+        let chain = try ChainRun(own, variant: name, assembly: assembly, observer: observer, deadline: deadline)
+        switch try chain.execute() {
+        case .finished: break
+        case .interrupted(let reason):
+          observer.message("stopped (\(reason)); run the same command again to continue")
+          return ExitCode.resumable
+        case .diverged(let stage, let step):
+          observer.warning("variant \(name) diverged in stage \(stage) at step \(step)")
+          if name == plan.mainVariantName { mainDiverged = true }
+        }
       }
     }
-    try conclude(variants)
+    try conclude()
     return mainDiverged ? ExitCode.diverged : ExitCode.done
+  }
+
+  /// The main stack first, then every entry of `compare`.
+  private var variants: [(name: String, plan: ExperimentPlan)] {
+    [(plan.mainVariantName, plan)]
+      + plan.compare.compactMap { entry in plan.variant(entry.name).map { (entry.name, $0) } }
+  }
+  private func seedPlans(_ plan: ExperimentPlan) -> [ExperimentPlan] { plan.seeds.map(plan.withSeed) }
+
+  /// A seed's folder with the plan that it runs.
+  private func prepare(_ plan: ExperimentPlan) throws {
+    let own = RunDirectory(plan.outputDirectory)
+    try own.create()
+    try AtomicFile.write(plan.yaml(), to: own.plan)
   }
 
   /// - Throws: `RunError` (71) where the estimate exceeds what this process may take
@@ -100,9 +116,9 @@ public final class ExperimentRun {
   }
 
   private func clear() throws {
-    try RunDirectory(plan.outputDirectory).clear()
-    for entry in plan.compare {
-      if let variant = plan.variant(entry.name) { try RunDirectory(variant.outputDirectory).clear() }
+    for (_, variant) in variants {
+      try RunDirectory(variant.outputDirectory).clear()
+      for own in seedPlans(variant) { try RunDirectory(own.outputDirectory).clear() }
     }
   }
 
@@ -121,19 +137,27 @@ public final class ExperimentRun {
     return FileManager.default.fileExists(atPath: plan.outputDirectory + "/" + final.checkpoint)
   }
 
-  /// comparison.json and the reports, from what is on disk.
-  private func conclude(_ variants: [(String, ExperimentPlan)]) throws {
+  /// Means over seeds, comparison.json and the reports, from what is on disk.
+  private func conclude() throws {
+    for (name, variant) in variants where plan.seeds.count > 1 {
+      let runs = try seedPlans(variant).map { try RunResults.read(RunDirectory($0.outputDirectory).results) }
+      guard let mean = RunResults.averaged(runs) else {
+        throw RunError(ExitCode.bug, "the seeds of variant \(name) measured different things")
+      }
+      try AtomicFile.write(mean.json.pretty, to: RunDirectory(variant.outputDirectory).results)
+    }
     if variants.count > 1 {
       let results = try variants.map {
-        (name: $0.0, results: try RunResults.read(RunDirectory($0.1.outputDirectory).results))
+        (name: $0.name, results: try RunResults.read(RunDirectory($0.plan.outputDirectory).results))
       }
       try AtomicFile.write(Comparison(results).json.pretty, to: RunDirectory(plan.outputDirectory).comparison)
     }
     for (_, variant) in variants.reversed() {
-      try AtomicFile.write(
-        Report.markdown(runDirectory: variant.outputDirectory), to: variant.outputDirectory + "/report.md")
-      try AtomicFile.write(
-        Report.html(runDirectory: variant.outputDirectory), to: variant.outputDirectory + "/report.html")
+      for folder in (plan.seeds.count > 1 ? seedPlans(variant).map(\.outputDirectory) : []) + [variant.outputDirectory]
+      {
+        try AtomicFile.write(Report.markdown(runDirectory: folder), to: folder + "/report.md")
+        try AtomicFile.write(Report.html(runDirectory: folder), to: folder + "/report.html")
+      }
     }
   }
 }

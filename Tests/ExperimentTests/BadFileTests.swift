@@ -122,7 +122,6 @@ let badFiles: [Bad] = [
   end(
     "methods: [ { ewc: { fisher: { label: sampled } } } ]", 9, 31, "unknown key 'label' in ewc.fisher",
     hint: "did you mean 'labels'?"),
-  end("methods: [ { ewc: { fisher: { structure: kronecker } } } ]", 9, 42, "not yet supported"),
   end(
     "methods: [ { replay: { ratio: 1 } } ]", 9, 31, "1 is out of range; expected a share from 0 to below 1"),
   end("methods: [ ewc, ewc ]", 9, 17, "'ewc' stands twice"),
@@ -193,7 +192,7 @@ let badFiles: [Bad] = [
   // Not yet.
   end("gates:\n  - { probe: general }", 10, 5, "gates: not yet supported"),
   end("samples: [ \"The patient\" ]", 9, 12, "samples: not yet supported"),
-  end("seeds: [1, 2]", 9, 1, "not yet supported"),
+  end("seeds: [1, 1]", 9, 1, "a seed is listed twice"),
   end("data_checks: { near_duplicates: warn }", 9, 33, "'warn' is not yet supported"),
   end("logging: { report_to: [jsonl, tensorboard] }", 9, 31, "'tensorboard' is not yet supported"),
   training("precision: fp16", 14, "'fp16' is not yet supported"),

@@ -1,8 +1,10 @@
 // plan.yaml and what is built on it: round trip, resume comparison, every key is read, rewriting, template, manual.
 // The keys of plan.yaml are the list of all keys, so a key that nobody reads or explains is found here.
+import Continual
 import Experiment
 import Foundation
 import Testing
+import Training
 
 @Suite struct PlanTextTests {
   @Test func planYAMLGivesTheEqualPlan() throws {
@@ -68,7 +70,7 @@ import Testing
     "training.warmup_ratio": "0", "training.min_lr_ratio": "1", "training.weight_decay": "0",
     "training.max_grad_norm": "2", "training.adam_beta1": "0.1", "training.adam_beta2": "0.1",
     "training.adam_epsilon": "0.1", "training.gradient_checkpointing": "true",
-    "training.freeze": "[]", "training.loss_watchdog_threshold": "0",
+    "training.freeze": "[]", "training.optimizer_state": "keep", "training.loss_watchdog_threshold": "0",
     "stages.medical.training.early_stopping_patience": "0",
     "stages.digits.training": "{ optimizer: sgd }",
     "methods.ewc.lambda": "1", "methods.ewc.variant": "separate", "methods.ewc.decay": "0.5",
@@ -106,8 +108,8 @@ import Testing
   /// Keys with one accepted value, and the value that is refused with `not yet supported` or otherwise.
   static let fixed: [String: String] = [
     "schema": "2", "training.adapter": "lora",
-    "methods.ewc.fisher.structure": "kronecker", "data_checks.near_duplicates": "warn",
-    "logging.report_to": "[tensorboard]", "gates": "[{probe: general}]", "samples": "[x]", "seeds": "[1]",
+    "data_checks.near_duplicates": "warn",
+    "logging.report_to": "[tensorboard]", "gates": "[{probe: general}]", "samples": "[x]", "seeds": "[1, 1]",
   ]
   /// Keys of a new model with two values each.
   static let modelChanges: [String: [(String, String)]] = [
@@ -162,6 +164,67 @@ import Testing
     }
   }
 
+  /// Another value of every option gives another plan, is written, and is explained.
+  @Test func everyOptionOfEveryMethodIsRead() throws {
+    func other(_ option: OptionSchema) -> String {
+      switch option.kind {
+      case .number(let minimum, _, _):
+        option.defaultValue == .number(minimum + 0.25) ? "\(minimum + 0.5)" : "\(minimum + 0.25)"
+      case .share: option.defaultValue == .number(0.25) ? "0.5" : "0.25"
+      case .integer(let range, _):
+        option.defaultValue == .integer(range.lowerBound) ? "\(range.lowerBound + 1)" : "\(range.lowerBound)"
+      case .word(let words, _): words.first { option.defaultValue != .word($0) } ?? ""
+      }
+    }
+    func entry(_ method: MethodSchema, _ options: [(String, String)]) -> String {
+      let pairs = options.map { key, value in
+        let parts = key.split(separator: ".")
+        return parts.count == 1 ? "\(key): \(value)" : "\(parts[0]): { \(parts[1]): \(value) }"
+      }
+      return minimal + "methods: [ { \(method.name): { \(pairs.joined(separator: ", ")) } } ]\n"
+    }
+    try withWorkspace { directory in
+      for method in MethodCatalog.schemas {
+        let original = try read(entry(method, []), in: directory).plan
+        for option in method.options {
+          #expect(Manual.explain("methods.\(method.name).\(option.key)") != nil)
+          var options = [(option.key, other(option))]
+          // An option that matters only beside another is set beside it.
+          if let condition = option.condition {
+            let own = option.key.split(separator: ".").dropLast().joined()
+            let beside = (condition.key, condition.words[0])
+            options =
+              own.isEmpty
+              ? [beside] + options
+              : [
+                (
+                  own + ".x",
+                  "0, "
+                    + [beside, options[0]].map { "\($0.0.split(separator: ".").last ?? ""): \($0.1)" }.joined(
+                      separator: ", ")
+                )
+              ]
+          }
+          let text = entry(method, options).replacing("x: 0, ", with: "")
+          let plan = try read(text, in: directory).plan
+          #expect(plan.methods[0][option.key] != original.methods[0][option.key], "\(method.name).\(option.key)")
+          #expect(try read(plan.yaml(), in: "/").plan == plan)
+        }
+      }
+    }
+  }
+
+  @Test func severalSeedsAreReadAndWritten() throws {
+    try withWorkspace { directory in
+      let plan = try read(minimal + "seeds: [3, 5]\n", in: directory).plan
+      #expect(plan.seed == 3 && plan.seeds == [3, 5])
+      #expect(try read(plan.yaml(), in: "/").plan == plan)
+      #expect(plan.withSeed(5).outputDirectory == plan.outputDirectory + "/seed-5")
+      #expect(try read(minimal, in: directory).plan.seeds == [17])
+      #expect(issues(minimal + "seed: 1\nseeds: [1, 2]\n", in: directory).exitCode == 78)
+    }
+  }
+
   @Test func everyKeyOfTheManualIsTestedAndEveryTestedKeyExplained() {
     var tested = Set(PlanTextTests.changes.keys).union(PlanTextTests.fixed.keys)
     for changes in PlanTextTests.modelChanges.values {
@@ -173,7 +236,9 @@ import Testing
       let last = key.split(separator: ".").last.map(String.init) ?? key
       let text = Manual.explain(key) ?? ""
       #expect(text.hasPrefix(key) && text.count > key.count + 20, "\(key)")
-      #expect(lastParts.contains(last) || key == "training.optimizer", "\(key) is not tested")
+      // Options of methods are tested by `everyOptionOfEveryMethodIsRead`.
+      #expect(
+        lastParts.contains(last) || key == "training.optimizer" || key.hasPrefix("methods."), "\(key) is not tested")
     }
     #expect(Set(Manual.keys).count == Manual.keys.count)
   }

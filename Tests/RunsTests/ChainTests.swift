@@ -102,6 +102,64 @@ import Testing
     }
   }
 
+  /// Each seed is the run that it would be alone; the whole is their mean, also when it was stopped in between.
+  @Test func seedsAreAveraged() throws {
+    try withTemporaryDirectory { folder in
+      let options = ["training.max_steps=3", "checkpoint.save_steps=0"]
+      let compare = "{ naive: [] }"
+      let several = try TinyExperiment(in: folder + "/several", compare: compare)
+      try several.yaml.replacing("seed: 11", with: "seeds: [11, 12]").write(
+        toFile: several.file, atomically: true, encoding: .utf8)
+      var runs = 1
+      while try several.run(options + ["time_limit=0.000001s"]) != ExitCode.done {
+        runs += 1
+        try #require(runs < 60)
+      }
+      let mean = try RunResults.read(several.output + "/results.json")
+      #expect(mean.seedRuns.map(\.seed) == [11, 12] && mean.summary.seedErrors?.forgetting != nil)
+      let alone = try TinyExperiment(in: folder + "/alone", compare: compare)
+      try alone.run(options + ["seed=12"])
+      #expect(try several.steps(several.output + "/seed-12") == alone.steps())
+      let single = try RunResults.read(alone.output + "/results.json")
+      #expect(mean.seedRuns.last?.summary == single.summary)
+      let value = try #require(mean.cell("general.bits_per_byte", after: "legal")?.value)
+      let each = try [11, 12].map {
+        try RunResults.read("\(several.output)/seed-\($0)/results.json").cell("general.bits_per_byte", after: "legal")?
+          .value ?? 0
+      }
+      #expect(abs(value - (each[0] + each[1]) / 2) < 1e-12 && each[0] != each[1])
+      let comparison = try Comparison.read(several.output + "/comparison.json")
+      #expect(comparison.variants.map(\.name) == ["ewc-replay", "naive"])
+      for name in ["report.md", "naive/seed-11/report.html"] {
+        #expect(FileManager.default.fileExists(atPath: several.output + "/" + name), "\(name)")
+      }
+      #expect(try several.run(options) == ExitCode.done)
+    }
+  }
+
+  /// Kept moments go on where the stage before left them: two stages of one data set then are one long stage.
+  @Test func optimizerStateIsKeptOnRequest() throws {
+    try withTemporaryDirectory { folder in
+      func hash(_ name: String, _ options: [String], stopping: Bool = false) throws -> String? {
+        let experiment = try TinyExperiment(in: "\(folder)/\(name)", methods: "[]")
+        let all = ["training.max_steps=4", "training.lr_scheduler=constant", "training.warmup_ratio=0"] + options
+        if stopping {
+          while try experiment.run(all + ["time_limit=0.000001s"]) != ExitCode.done {}
+        } else {
+          try experiment.run(all)
+        }
+        return try RunResults.read(experiment.output + "/results.json").final?.parametersSHA256
+      }
+      let reset = try hash("reset", [])
+      let kept = try hash("kept", ["training.optimizer_state=keep"])
+      #expect(kept != nil && kept != reset)
+      #expect(try hash("cut", ["training.optimizer_state=keep"], stopping: true) == kept)
+      // Adam's first step after a reset has the size η everywhere: with kept moments it has not.
+      let first = try hash("first", ["stages.legal.training.optimizer_state=keep"])
+      #expect(first == kept)
+    }
+  }
+
   @Test func divergenceIsARecordedResult() throws {
     try withTemporaryDirectory { folder in
       let experiment = try TinyExperiment(in: folder, methods: "[]", compare: "{ calm: [ { l2sp: { lambda: 0.1 } } ] }")

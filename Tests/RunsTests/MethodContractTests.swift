@@ -14,6 +14,9 @@ import Testing
     let method: String
     let stack: String
     var idle: String?
+    /// Steps a stage, and the learning rate at which the method has something to do within them.
+    var steps = 4
+    var rate = "5e-3"
     var testDescription: String { stack }
   }
   static let entries = [
@@ -54,8 +57,8 @@ import Testing
       method: "der", stack: "[ { der: { alpha: 1, beta: 0.5, ratio: 0.2, budget_tokens: 400, top_k: 9 } } ]",
       idle: "[ { der: { alpha: 0, beta: 0 } } ]"),
     Entry(method: "der", stack: "[ { der: { loss: mse, ratio: 0.2, budget_tokens: 400, top_k: 4096 } } ]"),
-    Entry(method: "agem", stack: "[ { agem: { budget_tokens: 400, sample_tokens: 60 } } ]"),
-    Entry(method: "gem", stack: "[ { gem: { budget_tokens: 200 } } ]"),
+    Entry(method: "agem", stack: "[ { agem: { budget_tokens: 400, sample_tokens: 60 } } ]", steps: 8, rate: "4e-2"),
+    Entry(method: "gem", stack: "[ { gem: { budget_tokens: 200 } } ]", steps: 8, rate: "4e-2"),
     Entry(
       method: "everything",
       stack: """
@@ -64,7 +67,11 @@ import Testing
           { mas: { lambda: 0.1 } }, { l2sp: { lambda: 0.01 } }, { der: { ratio: 0.1, budget_tokens: 200 } }, { agem: { budget_tokens: 200 } } ]
         """),
   ]
-  private static let short = ["training.max_steps=4", "training.learning_rate=5e-3", "checkpoint.save_total_limit=1"]
+  private func short(_ entry: Entry) -> [String] {
+    [
+      "training.max_steps=\(entry.steps)", "training.learning_rate=\(entry.rate)", "checkpoint.save_total_limit=1",
+    ]
+  }
 
   @Test func everyMethodIsHeldToTheContract() {
     let known = Set(Self.entries.map(\.method))
@@ -77,7 +84,7 @@ import Testing
       let idle = entry.idle.map { ", idle: \($0)" } ?? ""
       let experiment = try TinyExperiment(
         in: folder, methods: entry.stack, compare: "{ plain: []\(idle) }")
-      #expect(try experiment.run(Self.short) == ExitCode.done)
+      #expect(try experiment.run(short(entry)) == ExitCode.done)
       func hash(_ variant: String) throws -> String? {
         try RunResults.read("\(experiment.output)\(variant)/results.json").final?.parametersSHA256
       }
@@ -90,18 +97,18 @@ import Testing
   @Test(arguments: entries) func interruptionsAndThreadsChangeNoBit(_ entry: Entry) throws {
     try withTemporaryDirectory { folder in
       let whole = try TinyExperiment(in: folder + "/whole", methods: entry.stack)
-      #expect(try whole.run(Self.short) == ExitCode.done)
+      #expect(try whole.run(short(entry)) == ExitCode.done)
       let cut = try TinyExperiment(in: folder + "/cut", methods: entry.stack)
       var runs = 1
-      while try cut.run(Self.short + ["time_limit=0.000001s"]) != ExitCode.done {
+      while try cut.run(short(entry) + ["time_limit=0.000001s"]) != ExitCode.done {
         runs += 1
         try #require(runs < 50)
       }
-      #expect(runs == 8)
+      #expect(runs == 2 * entry.steps)
       #expect(try cut.results() == whole.results())
       #expect(try cut.steps() == whole.steps())
       let single = try TinyExperiment(in: folder + "/single", methods: entry.stack)
-      #expect(try single.run(Self.short + ["threads=1"]) == ExitCode.done)
+      #expect(try single.run(short(entry) + ["threads=1"]) == ExitCode.done)
       #expect(try single.results() == whole.results())
     }
   }
@@ -114,7 +121,7 @@ import Testing
         let experiment = try TinyExperiment(in: "\(folder)/\(index)", methods: entry.stack)
         // The base's Fisher draws by sequence, so its batches may be cut, too.
         try experiment.run(
-          Self.short + [
+          short(entry) + [
             "training.micro_batch_size=\(shape.0)", "training.gradient_accumulation_steps=\(shape.1)",
             "training.optimizer=sgd", "training.learning_rate=1e-2",
           ])
@@ -122,7 +129,7 @@ import Testing
           try LedgerReader.events(experiment.output + "/ledger.jsonl").filter { $0["event"]?.string == "step" }
             .compactMap { $0["loss"]?.double })
       }
-      #expect(losses[0].count == losses[1].count && losses[0].count == 8)
+      #expect(losses[0].count == losses[1].count && losses[0].count == 2 * entry.steps)
       for (a, b) in zip(losses[0], losses[1]) { #expect(abs(a - b) <= 1e-6 * abs(a), "\(a) \(b)") }
     }
   }

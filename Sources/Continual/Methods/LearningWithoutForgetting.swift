@@ -59,7 +59,7 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   private var known: [[Int32]: SoftTargets] = [:]
 
   public init(
-    alpha: Double, temperature: Double = 2, topK: Int = 64, on rows: Rows = .new, isCached: Bool = false,
+    alpha: Double, temperature: Double = 2, topK: Int = 64, rows: Rows = .new, isCached: Bool = false,
     _ store: ParameterStore, on backend: any Backend
   ) {
     self.alpha = Float(alpha)
@@ -73,7 +73,7 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   public convenience init(_ ingredients: MethodIngredients) {
     self.init(
       alpha: ingredients.number("alpha") ?? 0, temperature: ingredients.number("temperature") ?? 2,
-      topK: ingredients.integer("top_k") ?? 64, on: ingredients.word("on").flatMap(Rows.init) ?? .new,
+      topK: ingredients.integer("top_k") ?? 64, rows: ingredients.word("on").flatMap(Rows.init) ?? .new,
       isCached: ingredients.word("teacher") == "cached", ingredients.store, on: ingredients.backend)
   }
 
