@@ -144,7 +144,7 @@ def accuracy(results):
 
 
 def plain(word):
-    return re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-").lower()
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", word).strip("-").lower()
 
 
 class Run:
