@@ -129,10 +129,10 @@ def hsu(heads, adam, l2, ewc_separate, ewc_online, si, mas, lwf, rehearsal_1100,
             single("L2", l2[1], l2[2], methods=[{"l2sp": {"lambda": 2 * l2[0], "anchor": "previous", "form": "coupled"}}]),
             single("EWC", ewc_separate[1], ewc_separate[2], [LIKELIEST], ewc(2 * ewc_separate[0], "separate")),
             single("online EWC", ewc_online[1], ewc_online[2], [LIKELIEST], ewc(2 * ewc_online[0], "online")),
-            single("SI", si[1], si[2], methods=[{"si": {"c": si[0], "xi": 0.1}}]),
+            single("SI", si[1], si[2], methods=[{"si": {"c": si[0], "xi": 0.1, "form": "coupled"}}]),
             several(
-                "MAS", mas[1], mas[2], lambda s: [{"mas": {"lambda": s}}],
-                [scale * 2 * mas[0] / classes for scale in (0.01, 0.1, 1)], [ABSOLUTE]),
+                "MAS", mas[1], mas[2], lambda s: [{"mas": {"lambda": s, "form": "coupled", "examples": "all"}}],
+                [scale * mas[0] / classes for scale in (0.01, 0.1, 1)], [ABSOLUTE]),
             single(
                 "LwF", lwf[1], lwf[2], ["the published weight of distillation is not in the scripts"],
                 [{"lwf": {"alpha": 1, "temperature": 2}}]),
@@ -158,7 +158,7 @@ def path_integral(tasks, published, asked):
         tasks=permutations(tasks), published_seeds=1, seeds=1, error_kind=None, only_when_asked=asked,
         entries=[
             single(f"SI, c = {c}" if c else "none", value, None,
-                   methods=[{"si": {"c": c, "xi": 0.1}}] if c else []) for c, value in published.items()])
+                   methods=[{"si": {"c": c, "xi": 0.1, "form": "coupled"}}] if c else []) for c, value in published.items()])
 
 
 SYNAPTIC = [
@@ -178,20 +178,21 @@ ADAM_PERMUTED = Protocol(
     training={"micro_batch_size": 256, "num_epochs": 10, "optimizer": "adamw", "learning_rate": 1e-3},
     tasks=permutations(10), published_seeds=1, seeds=3, error_kind=None, only_when_asked=True,
     entries=[several("SI (Avalanche 83, paper 95)", 95.0, None,
-                     lambda s: [{"si": {"c": s, "xi": 0.1}}], [0.1, 1, 5])])
+                     lambda s: [{"si": {"c": s, "xi": 0.1, "form": "coupled"}}], [0.1, 1, 5])])
 
 # Row 7: Avalanche's A-GEM and GEM on permuted MNIST, one pass, ten images a step.
+SHARED = "the memory of all tasks is divided among those there are, so early ones keep more images at first"
 AVERAGED = Protocol(
     row="7", name="permuted-mnist-agem", hidden=[256, 256], heads="domain",
     training={"micro_batch_size": 10, "num_epochs": 1, "optimizer": "sgd", "learning_rate": 0.1},
     tasks=permutations(17), published_seeds=1, seeds=3, error_kind=None, only_when_asked=True,
-    entries=[single("A-GEM, 250 images a task", 81.0, None, methods=[
+    entries=[single("A-GEM, 250 images a task", 81.0, None, [SHARED], [
         {"agem": {"budget_tokens": 17 * 250, "sample_tokens": 256}}])])
 EPISODIC = Protocol(
     row="7", name="permuted-mnist-gem", hidden=[100, 100], heads="domain",
     training={"micro_batch_size": 10, "num_epochs": 1, "optimizer": "sgd", "learning_rate": 0.1},
     tasks=permutations(17), published_seeds=1, seeds=1, error_kind=None, only_when_asked=True,
-    entries=[single("GEM, 1000 images a task (baselines 80, paper 83)", 83.0, None, methods=[
+    entries=[single("GEM, 1000 images a task (baselines 80, paper 83)", 83.0, None, [SHARED], [
         {"gem": {"budget_tokens": 17 * 1000, "margin": 0.5}}])])
 
 
@@ -208,7 +209,7 @@ AT_TASK_ENDS = "the buffer is filled at the end of a task, not while it is train
 
 
 def der(alpha, beta, budget):
-    return [{"der": {"alpha": alpha, "beta": beta, "ratio": 0.5, "budget_tokens": budget}}]
+    return [{"der": {"alpha": alpha, "beta": beta, "ratio": 0.5, "budget_tokens": budget, "loss": "mse"}}]
 
 
 DARK = [
@@ -221,7 +222,7 @@ DARK = [
     dark_experience("slow", 0.1, [
         single("online EWC", 75.79, 2.25, ["the Fisher takes the data's labels, without the published weighting by the "
                                           "model's probability of them"], ewc(1.4, "online", labels="observed")),
-        single("SI", 65.86, 1.57, methods=[{"si": {"c": 0.5, "xi": 1}}]),
+        single("SI", 65.86, 1.57, methods=[{"si": {"c": 0.5, "xi": 1, "form": "coupled"}}]),
         single("DER++, 200 images", 83.58, 0.59, [AT_TASK_ENDS], der(1, 1, 200)),
         single("DER++, 5120 images", 92.26, None, [AT_TASK_ENDS], der(0.5, 1, 5120)),
     ]),

@@ -173,15 +173,14 @@ public final class ImageClassifier {
   }
 
   func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {
-    var byHead: [Int: (places: [Place], labels: [Int32])] = [:]
-    for exemplar in exemplars {
-      let place = places[Int(exemplar.inputs[0])]
-      byHead[place.head, default: ([], [])].places.append(place)
-      byHead[place.head, default: ([], [])].labels.append(exemplar.targets[0])
+    var byHead: [Int: [Int]] = [:]
+    for (index, exemplar) in exemplars.enumerated() {
+      byHead[places[Int(exemplar.inputs[0])].head, default: []].append(index)
     }
     return byHead.keys.sorted().compactMap { head in
-      guard let (places, labels) = byHead[head] else { return nil }
-      return Batch(features: features(places, on: backend), labels: labels, head: head)
+      guard let sources = byHead[head] else { return nil }
+      let pixels = features(sources.map { places[Int(exemplars[$0].inputs[0])] }, on: backend)
+      return Batch(features: pixels, labels: sources.map { exemplars[$0].targets[0] }, head: head)
     }
   }
 
