@@ -430,14 +430,18 @@ def main():
     if not pathlib.Path(options.retain).is_file():
         fail(f"there is no {options.retain}: make build")
     binary = Binary(options.retain)
+
+    def is_wanted(protocol, method):
+        name = f"{protocol} {method}".lower()
+        return not options.method or any(word.lower() in name for word in options.method)
+
     messages = []
     try:
         for protocol in protocols.ALL:
             if protocol.row not in options.row and (options.row or protocol.only_when_asked):
                 continue
             for entry in protocol.entries:
-                name = f"{protocol.name} {entry.method}".lower()
-                if options.method and not any(word.lower() in name for word in options.method):
+                if not is_wanted(protocol.name, entry.method):
                     continue
                 seeds = list(range(options.seeds or protocol.seeds))
                 messages += reproduce(protocol, entry, seeds, options.jobs, binary)
@@ -446,7 +450,7 @@ def main():
         for message in messages:
             print(message)
     for result in gather(binary):
-        if not options.row or result["row"] in options.row:
+        if (not options.row or result["row"] in options.row) and is_wanted(result["protocol"], result["method"]):
             print(f"{result['protocol']}, {result['method']} ({result['strength']}): "
                   f"{number(result['mean'], result['stderr'])}, published "
                   f"{result['published']['mean']}; {result['verdict']}")
