@@ -52,7 +52,8 @@ def single(method, published, error=None, departures=(), methods=()):
 
 def several(method, published, error, form, values, departures=()):
     """One strength a value: `form` makes the stack of methods from it."""
-    return Entry(method, published, error, [Strength(f"λ {value:g}", form(value)) for value in values], list(departures))
+    strengths = [Strength(f"λ {value:g}", form(value)) for value in values]
+    return Entry(method, published, error, strengths, list(departures))
 
 
 def digits(seed, shuffled):
@@ -128,7 +129,8 @@ def hsu(heads, adam, l2, ewc_separate, ewc_online, si, mas, lwf, rehearsal_1100,
         departures=[UNSEEN] if heads == "class" else [],
         entries=[
             single("Adam", adam[1], adam[2]),
-            single("L2", l2[1], l2[2], methods=[{"l2sp": {"lambda": 2 * l2[0], "anchor": "previous", "form": "coupled"}}]),
+            single("L2", l2[1], l2[2], methods=[
+                {"l2sp": {"lambda": 2 * l2[0], "anchor": "previous", "form": "coupled"}}]),
             single("EWC", ewc_separate[1], ewc_separate[2], [LIKELIEST], ewc(2 * ewc_separate[0], "separate")),
             single("online EWC", ewc_online[1], ewc_online[2], [LIKELIEST], ewc(2 * ewc_online[0], "online")),
             single("SI", si[1], si[2], methods=[{"si": {"c": si[0], "xi": 0.1, "form": "coupled"}}]),
@@ -160,7 +162,8 @@ def path_integral(tasks, published, asked):
         tasks=permutations(tasks), published_seeds=1, seeds=1, error_kind=None, only_when_asked=asked,
         entries=[
             single(f"SI, c = {c}" if c else "none", value, None,
-                   methods=[{"si": {"c": c, "xi": 0.1, "form": "coupled"}}] if c else []) for c, value in published.items()])
+                   methods=[{"si": {"c": c, "xi": 0.1, "form": "coupled"}}] if c else [])
+            for c, value in published.items()])
 
 
 SYNAPTIC = [
@@ -204,7 +207,8 @@ def dark_experience(name, rate, entries):
     return Protocol(
         row="8", name=f"permuted-mnist-{name}", hidden=[100, 100], heads="domain",
         training={"micro_batch_size": 128, "num_epochs": 1, "optimizer": "sgd", "learning_rate": rate},
-        tasks=permutations(20), published_seeds=10, seeds=3, error_kind="std", entries=entries)
+        tasks=permutations(20), published_seeds=10, seeds=3, error_kind="std", entries=entries,
+        departures=["weights and biases begin uniform in ±1/√inputs; the published ones are Xavier's, with biases of 0"])
 
 
 AT_TASK_ENDS = "the buffer is filled at the end of a task, not while it is trained"

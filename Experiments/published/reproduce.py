@@ -95,8 +95,10 @@ def experiment(protocol, methods, seed, binary):
         else:
             departures.append("the optimizer is reset at every task (this binary has no training.optimizer_state)")
     tasks = protocol.tasks(seed)
-    train = {"images": "${RETAIN_MNIST}/train-images-idx3-ubyte.gz", "labels": "${RETAIN_MNIST}/train-labels-idx1-ubyte.gz"}
-    test = {"images": "${RETAIN_MNIST}/t10k-images-idx3-ubyte.gz", "labels": "${RETAIN_MNIST}/t10k-labels-idx1-ubyte.gz"}
+    def files(part):
+        return {what: f"${{RETAIN_MNIST}}/{part}-{what}-{kind}-ubyte.gz"
+                for what, kind in (("images", "idx3"), ("labels", "idx1"))}
+
     # L2 holds what one task has learned, so nothing holds the first one; other methods hold nothing before it.
     first = {"methods": []} if any("l2sp" in method for method in methods) else {}
     # Where half of every batch is old, the first task still has whole batches.
@@ -116,14 +118,15 @@ def experiment(protocol, methods, seed, binary):
         "stages:",
     ]
     for index, task in enumerate(tasks):
-        stage = {"name": f"task-{index + 1}", "datasets": [{"type": "idx_images", **train, **protocol.images, **task}]}
+        stage = {"name": f"task-{index + 1}", "datasets": [
+            {"type": "idx_images", **files("train"), **protocol.images, **task}]}
         if index == 0:
             stage.update(first)
         lines.append(f"  - {yaml(stage)}")
     lines.append("probes:")
     for index, task in enumerate(tasks):
-        probe = {"name": f"task-{index + 1}", "type": "class", **test, **protocol.images, **task, "home": f"task-{index + 1}"}
-        probe.pop("limit", None)
+        name = f"task-{index + 1}"
+        probe = {"name": name, "type": "class", **files("t10k"), **protocol.images, **task, "home": name}
         lines.append(f"  - {yaml(probe)}")
     lines += [
         "evaluate: { at: [stage_end], eval_steps: 0 }",
@@ -327,8 +330,8 @@ def table(results):
     kind = results[0]["published"]["kind"]
     word = {"stderr": "standard error", "std": "standard deviation"}.get(kind, "")
     lines = [
-        f"| setting | method | ours, mean ± {word or 'standard error'} | seeds | published{f' ± {word}' if word else ''} "
-        "| seeds | difference |",
+        f"| setting | method | ours, mean ± {word or 'standard error'} | seeds "
+        f"| published{f' ± {word}' if word else ''} | seeds | difference |",
         "|---|---|---|---|---|---|---|",
     ]
     for result in results:
