@@ -208,7 +208,7 @@ def dark_experience(name, rate, entries):
         row="8", name=f"permuted-mnist-{name}", hidden=[100, 100], heads="domain",
         training={"micro_batch_size": 128, "num_epochs": 1, "optimizer": "sgd", "learning_rate": rate},
         tasks=permutations(20), published_seeds=10, seeds=3, error_kind="std", entries=entries,
-        departures=["weights and biases begin uniform in ±1/√inputs; the published ones are Xavier's, with biases of 0"])
+        departures=["weights and biases begin uniform in ±1/√inputs; the published weights are Xavier's, the biases 0"])
 
 
 AT_TASK_ENDS = "the buffer is filled at the end of a task, not while it is trained"
