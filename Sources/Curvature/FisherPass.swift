@@ -28,6 +28,16 @@ struct SampledSeed: HeadSeed {
   }
 }
 
+/// −log p(y) with y the likeliest label.
+struct PredictedSeed: HeadSeed {
+  mutating func seed(
+    _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+  ) {
+    let labels = backend.likeliest(logits, count: 1, temperature: 0).classes
+    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
+  }
+}
+
 /// √p(c)·∂(−log p(c)) at one scored place of every sequence, 0 elsewhere: one term of the expected Fisher.
 struct ExpectedSeed: HeadSeed {
   let label: Int32
@@ -83,6 +93,7 @@ public enum FisherPass {
           }
           pass(SampledSeed(uniforms: uniforms), isLast: draw == count - 1)
         }
+      case .predicted: pass(PredictedSeed(), isLast: true)
       case .expected: try expected(batch, head: head, pass: pass)
       }
       seen.sequences += batch.segments.count

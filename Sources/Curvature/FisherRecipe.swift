@@ -9,6 +9,8 @@ public struct FisherRecipe: Sendable, Hashable {
     case sampled(count: Int)
     /// The data's labels: the empirical Fisher. With unit sequence, cross terms between tokens make it grow with length.
     case observed
+    /// The model's likeliest label, which underestimates wherever the model is unsure. For comparison only.
+    case predicted
   }
   public enum Unit: String, Sendable, Hashable {
     /// F = Σ_s g_s² / scored tokens, g_s the gradient of the summed log-likelihood of sequence s.
@@ -49,6 +51,7 @@ public struct FisherRecipe: Sendable, Hashable {
       case .expected: "expected"
       case .sampled(let count): count == 1 ? "sampled" : "sampled(\(count))"
       case .observed: "observed"
+      case .predicted: "predicted"
       }
     let size = unit == .batch ? " of \(batch)" : ""
     let form =

@@ -24,7 +24,8 @@ extension ChainRun {
     progress.write(to: writer)
     if let optimizer {
       writer.group("optimizer", description: "state of the optimizer")
-      writer.integers("optimizer/steps", [optimizer.steps], description: "steps taken since its state was new")
+      writer.integers(
+        "optimizer/steps", optimizer.steps, description: "steps of each parameter since its moments were new")
       if let first = optimizer.first {
         store.write(first, to: writer, under: "optimizer/first_moment", description: "m of AdamW, or SGD's momentum")
       }
@@ -136,7 +137,11 @@ extension ChainRun {
   }
 
   private func restore(_ optimizer: Optimizer, from reader: ArchiveStateReader) throws {
-    optimizer.resume(steps: try reader.integers("optimizer/steps").first ?? 0)
+    let steps = try reader.integers("optimizer/steps")
+    guard steps.count == 1 || steps.count == store.parameters.count else {
+      throw RunError(ExitCode.badData, "the checkpoint's optimizer belongs to another model")
+    }
+    optimizer.resume(steps: steps)
     if let first = optimizer.first { try store.restore(first, from: reader, under: "optimizer/first_moment") }
     if let second = optimizer.second { try store.restore(second, from: reader, under: "optimizer/second_moment") }
   }

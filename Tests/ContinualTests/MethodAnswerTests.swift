@@ -60,6 +60,28 @@ struct RowWorld {
 }
 
 @Suite struct MethodAnswerTests {
+  // MARK: Optimizer
+
+  /// Bias corrections go by each parameter's own steps: a head that begins late moves like one that begins at once.
+  @Test func lateHeadsBeginLikeEarlyOnes() throws {
+    let backend = CPUBackend(threads: 1)
+    func network() -> MLP {
+      MLP(MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [2, 2]), random: RandomStream(seed: 1), on: backend)
+    }
+    func batch(_ head: Int) -> Batch { Batch(features: backend.tensor([0.4, -1], 1, 2), labels: [1], head: head) }
+    func moved(_ network: MLP, after idle: Int) -> [Float] {
+      let train = TrainStep(
+        network, optimizer: Optimizer(OptimizerSettings(), network.parameters, on: backend), on: backend)
+      for _ in 0..<idle { _ = train([batch(0)], learningRate: 0.01, maximumNorm: 0) }
+      let head = network.parameters["heads.1.weight"]?.value
+      let start = head?.toArray() ?? []
+      _ = train([batch(1)], learningRate: 0.01, maximumNorm: 0)
+      return zip(head?.toArray() ?? [], start).map { $0.0 - $0.1 }
+    }
+    let (early, late) = (moved(network(), after: 0), moved(network(), after: 40))
+    #expect(early == late && early.allSatisfy { abs(abs($0) - 0.01) < 1e-4 })
+  }
+
   // MARK: SI
 
   private func path(of si: SynapticIntelligence, _ world: RowWorld) throws -> [Float] {
@@ -269,6 +291,7 @@ struct RowWorld {
     let world = RowWorld()
     let lwf = LearningWithoutForgetting(
       alpha: 1, temperature: temperature, topK: topK, world.store, on: world.backend)
+    try lwf.consolidate(world.past(0))
     try lwf.stageWillBegin(world.stage())
     var taught = world.exemplars
     var composition = Composition(
@@ -312,6 +335,17 @@ struct RowWorld {
     // T·(p^T − q^T) tends to the difference of centred logits ÷ V.
     #expect(norms[2] > 0.5 * norms[0] && norms[2] < 2 * norms[0])
     #expect(abs(norms[2] / norms[1] - 1) < 0.2)
+  }
+
+  /// A model without a past is nobody's teacher.
+  @Test func noPastNoTeacher() throws {
+    let world = RowWorld()
+    let lwf = LearningWithoutForgetting(alpha: 1, world.store, on: world.backend)
+    try lwf.stageWillBegin(world.stage())
+    #expect(world.compose(world.exemplars, [lwf])[0].objectives == nil)
+    try lwf.consolidate(world.past(1))
+    try lwf.stageWillBegin(world.stage(2))
+    #expect(world.compose(world.exemplars, [lwf])[0].objectives != nil)
   }
 
   // MARK: DER

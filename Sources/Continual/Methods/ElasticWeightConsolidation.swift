@@ -81,10 +81,11 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       .form,
       OptionSchema(
-        "fisher.labels", .word(["sampled", "observed", "expected"], notYet: []), default: .word("sampled"),
+        "fisher.labels", .word(["sampled", "observed", "expected", "predicted"], notYet: []), default: .word("sampled"),
         """
         Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the \
-        so-called empirical Fisher), or the exact expectation (classifiers).
+        so-called empirical Fisher), the exact expectation (classifiers), or the likeliest label (predicted; what some \
+        published code does, for comparison only).
         """),
       OptionSchema(
         "fisher.unit", .word(["sequence", "position", "batch"], notYet: []), default: .word("sequence"),
@@ -141,6 +142,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       switch ingredients.word("fisher.labels") {
       case "observed": .observed
       case "expected": .expected
+      case "predicted": .predicted
       default: .sampled(count: ingredients.integer("fisher.samples") ?? 1)
       }
     self.init(
@@ -189,7 +191,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         backend.add(force, scaled: 1, into: sums[index].force)
       } else if factored.count == 1 {
         step.optimizer.step(
-          parameter.range, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
+          parameter, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
           rate: Float(step.learningRate) * strength)
       } else {
         sums.append((parameter, force))
@@ -197,7 +199,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     }
     for (parameter, force) in sums {
       step.optimizer.step(
-        parameter.range, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
+        parameter, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
         rate: Float(step.learningRate) * strength)
     }
     return penalty

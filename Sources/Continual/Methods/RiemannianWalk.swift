@@ -135,9 +135,10 @@ public final class RiemannianWalk: ConfigurableMethod {
       backend.copy(estimate.values, into: fisher)
     } else {
       closeWindow()
-      // Scores of all stages so far, each half of what came before.
-      backend.scale(earlier, by: pasts > 1 ? 0.5 : 0)
-      backend.add(score, scaled: pasts > 1 ? 0.5 : 1, into: earlier)
+      // The mean of the stage's score and what came before.
+      let share: Float = scope.past > 1 ? 0.5 : 1
+      backend.scale(earlier, by: 1 - share)
+      backend.add(score, scaled: share, into: earlier)
     }
     backend.fill(importance, 0)
     for part in [fisher, earlier] {
