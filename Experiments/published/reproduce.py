@@ -99,8 +99,7 @@ def experiment(protocol, methods, seed, binary):
         return {what: f"${{RETAIN_MNIST}}/{part}-{what}-{kind}-ubyte.gz"
                 for what, kind in (("images", "idx3"), ("labels", "idx1"))}
 
-    # L2 holds what one task has learned, so nothing holds the first one; other methods hold nothing before it.
-    first = {"methods": []} if any("l2sp" in method for method in methods) else {}
+    first = {}
     # Where half of every batch is old, the first task still has whole batches.
     if protocol.halves_batch and any("replay" in method for method in methods):
         size = training["micro_batch_size"]

@@ -63,11 +63,13 @@ public enum FisherPass {
   /// Sends ∂(−Σ log p(y)) of every batch into a sink, y by the labels of a recipe.
   ///
   /// Draws belong to a sequence's number, not to the batch that it stands in.
+  /// - Parameter isEnough: asked after every batch with all that has been seen
   /// - Throws: `FisherError` where the expected Fisher would take too many passes
   /// - Cost: one forward pass and one backward pass a draw
   public static func run(
     _ network: any Network, over batches: some Sequence<Batch>, labels: FisherRecipe.Labels, examples: Int,
-    random: RandomStream, into sink: any GradientSink, on backend: any Backend
+    random: RandomStream, into sink: any GradientSink, isEnough: (FisherCount) -> Bool = { _ in false },
+    on backend: any Backend
   ) throws(FisherError) -> FisherCount {
     var seen = FisherCount()
     if case .sampled(let count) = labels { seen.draws = count }
@@ -98,6 +100,7 @@ public enum FisherPass {
       }
       seen.sequences += batch.segments.count
       seen.scored += batch.scored
+      if isEnough(seen) { break }
     }
     return seen
   }

@@ -34,10 +34,14 @@ public struct FisherRecipe: Sendable, Hashable {
   public var examples: Int
   /// Sequences of a batch of unit `batch`.
   public var batch: Int
+  /// Looking at further batches ends once the relative standard error of the diagonal's sum over batches is this small;
+  /// 0 looks at all.
+  public var tolerance: Double
 
   public init(
-    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1
+    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1, tolerance: Double = 0
   ) {
+    self.tolerance = tolerance
     self.structure = structure
     self.labels = labels
     self.unit = unit

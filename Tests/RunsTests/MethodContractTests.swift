@@ -43,6 +43,7 @@ import Testing
     Entry(
       method: "fisher_freeze", stack: "[ { fisher_freeze: { mass: 0.7, examples: 24 } } ]",
       idle: "[ { fisher_freeze: { mass: 0 } } ]"),
+    Entry(method: "replay", stack: "[ { replay: { ratio: 0.3, weight: 2, budget_tokens: 400 } } ]"),
     Entry(method: "replay", stack: "[ { replay: { ratio: 0.3, selection: surprise, budget_tokens: 400 } } ]"),
     Entry(
       method: "replay", stack: "[ { replay: { ratio: 0.3, learn: distill, top_k: 9, budget_tokens: 400 } } ]",

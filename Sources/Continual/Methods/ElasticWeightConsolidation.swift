@@ -110,6 +110,13 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         every one.
         """),
       OptionSchema(
+        "fisher.tolerance", .share(maximum: 1, open: false), default: .number(0),
+        onlyWith: .init("fisher.structure", ["diagonal"]),
+        """
+        Fewer examples will do once the relative standard error of ΣF over batches is this small; 0 looks at all of \
+        them.
+        """),
+      OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
         onlyWith: .init("fisher.labels", ["sampled"]),
         "How many label samples are drawn for each example with labels: sampled."),
@@ -154,7 +161,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         fisher: FisherRecipe(
           labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
           structure: ingredients.word("fisher.structure").flatMap(FisherRecipe.Structure.init) ?? .diagonal,
-          examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1)),
+          examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1,
+          tolerance: ingredients.number("fisher.tolerance") ?? 0)),
       ingredients.store, on: ingredients.backend)
   }
 
