@@ -55,17 +55,22 @@ void ck_vector_add_path(const float *gradient, const float *values, float *previ
   }
 }
 CK_DISPATCHED
-void ck_vector_damped_step(float *parameters, const float *force, const float *bound, const float *second_moment,
-                           float inverse_correction2, float epsilon, float rate, uint16_t *rounded, long count) {
+void ck_vector_damped_step(float *parameters, const float *previous, const float *force, const float *bound,
+                           const float *second_moment, float inverse_correction2, float epsilon, float rate,
+                           uint16_t *rounded, long count) {
   if (second_moment) {
     CK_ELEMENTWISE
     for (long i = 0; i < count; i++) {
       float metric = __builtin_elementwise_sqrt(second_moment[i] * inverse_correction2) + epsilon;
-      parameters[i] -= rate * force[i] / (metric + rate * bound[i]);
+      float slope = force[i] + bound[i] * (parameters[i] - previous[i]);
+      parameters[i] -= rate * slope / (metric + rate * bound[i]);
     }
   } else {
     CK_ELEMENTWISE
-    for (long i = 0; i < count; i++) parameters[i] -= rate * force[i] / (1.0f + rate * bound[i]);
+    for (long i = 0; i < count; i++) {
+      float slope = force[i] + bound[i] * (parameters[i] - previous[i]);
+      parameters[i] -= rate * slope / (1.0f + rate * bound[i]);
+    }
   }
   if (rounded) ck_vector_round(parameters, rounded, count);
 }

@@ -74,15 +74,16 @@ extension CPUBackend {
     }
   }
   public func dampedStep(
-    _ parameters: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float, epsilon: Float,
-    rate: Float
+    _ parameters: Tensor, previous: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float,
+    epsilon: Float, rate: Float
   ) {
-    same(parameters, force, bound, secondMoment ?? force)
+    same(parameters, previous, force, bound, secondMoment ?? force)
     let rounded = renewed(parameters)
     overElements(parameters.count) { range in
       let i = range.lowerBound
       ck_vector_damped_step(
-        parameters.base + i, force.base + i, bound.base + i, secondMoment.map { UnsafePointer($0.base + i) },
+        parameters.base + i, previous.base + i, force.base + i, bound.base + i,
+        secondMoment.map { UnsafePointer($0.base + i) },
         correction, epsilon, rate, rounded.map { $0 + i }, range.count)
     }
   }

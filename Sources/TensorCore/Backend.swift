@@ -249,11 +249,13 @@ public protocol Backend: AnyObject {
   func addMagnitudes(_ x: Tensor, scaled scale: Float, into y: Tensor)
   /// path −= gradient·(values − previous), then previous ← values: what each parameter did to the loss.
   func addPath(gradient: Tensor, values: Tensor, previous: Tensor, into path: Tensor)
-  /// θ ← θ − r·force/(d + r·bound), d = √(v·correction) + ε, or 1 without v: a step along a force that cannot
-  /// overshoot where `bound` bounds the force's own slope.
+  /// θ ← θ − r·(force + bound·(θ − previous))/(d + r·bound), d = √(v·correction) + ε, or 1 without v.
+  ///
+  /// Where θ is an optimizer's step from `previous` and `force` a slope there, of a function that curves nowhere more than
+  /// `bound`: the minimiser of the step's own quadratic model plus r times the bounding one.
   func dampedStep(
-    _ parameters: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float, epsilon: Float,
-    rate: Float)
+    _ parameters: Tensor, previous: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float,
+    epsilon: Float, rate: Float)
   /// y += scale·a·b.
   func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor)
   /// q ← numerator/denominator where denominator > 0, fallback elsewhere.

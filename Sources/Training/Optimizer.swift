@@ -110,17 +110,19 @@ public final class Optimizer {
     return ranges
   }
 
-  /// Moves parameters against a force in the optimizer's own metric, damped so that it cannot overshoot.
+  /// Joins the step that was just taken with a pull of which only the force and a bound of its slope are known.
   ///
-  /// θ ← θ − ηλ·force/(d + ηλ·bound), d = √v̂ + ε for AdamW, 1 for SGD
+  /// θ ← θ − ηλ(force + bound·(θ − previous))/(d + ηλ·bound), d = √v̂ + ε for AdamW, 1 for SGD: the minimiser of the step's
+  /// quadratic model plus a quadratic that is nowhere below the pull's penalty and touches it at `previous`. It cannot
+  /// overshoot for any λ, and rests where gradient + λ·force = 0.
   /// - Parameters:
+  ///   - previous: the parameter before the step; force, bound: likewise taken there. [1, count]
   ///   - rate: ηλ
-  ///   - bound: at least the slope of the force along every parameter's own axis, the others' influence included
-  public func step(_ parameter: Parameter, against force: Tensor, bound: Tensor, rate: Float) {
+  public func join(_ parameter: Parameter, previous: Tensor, force: Tensor, bound: Tensor, rate: Float) {
     let range = parameter.range
     let taken = zip(store.parameters, steps).first { $0.0 === parameter }?.1 ?? 1
     backend.dampedStep(
-      store.values.slice(range), force: force, bound: bound,
+      store.values.slice(range), previous: previous, force: force, bound: bound,
       secondMoment: settings.kind == .adamw ? second?.slice(range) : nil,
       correction: Float(1 / (1 - Maths.pow(Double(settings.beta2), Double(taken)))), epsilon: settings.epsilon,
       rate: rate)

@@ -145,6 +145,87 @@ struct RowWorld {
     #expect(si.pulls[0].strength == 2)
   }
 
+  /// A large ξ makes Ω proportional to ω: ξ·Ω → max(0, ω).
+  @Test func largeXiLeavesThePathAlone() throws {
+    let world = RowWorld()
+    let si = SynapticIntelligence(strength: 1, xi: 1e6, world.store, on: world.backend)
+    try si.consolidate(world.past(0))
+    try si.stageWillBegin(world.stage())
+    let train = world.trainer()
+    for _ in 0..<5 {
+      _ = train(world.compose(world.exemplars, [si]), learningRate: 0.05, maximumNorm: 1, methods: [si])
+    }
+    let path = try path(of: si, world)
+    try si.consolidate(world.past(1))
+    let omega = try #require(si.pulls.first?.curvature?.toArray())
+    for (a, b) in zip(omega, path) { #expect(abs(1e6 * a - max(0, b)) <= 1e-4 * abs(b) + 1e-9) }
+  }
+
+  // MARK: K-FAC
+
+  private func consolidated(_ world: RowWorld, _ form: QuadraticPull.Form, strength: Double) throws
+    -> ElasticWeightConsolidation
+  {
+    let recipe = FisherRecipe(labels: .expected, unit: .sequence, structure: .kronecker, examples: 24)
+    let ewc = ElasticWeightConsolidation(
+      .init(strength: .fixed(strength), form: form, fisher: recipe), world.store, on: world.backend)
+    try ewc.consolidate(world.past(0))
+    try ewc.stageWillBegin(world.stage())
+    return ewc
+  }
+
+  /// Both forms rest where the task's gradient and the pull balance: they end in one place, and for an immense strength at
+  /// the anchor.
+  @Test(arguments: [OptimizerSettings.Kind.sgd, .adamw]) func factoredFormsShareTheirFixedPoint(
+    kind: OptimizerSettings.Kind
+  ) throws {
+    func end(_ form: QuadraticPull.Form, _ strength: Double) throws -> (moved: [Float], start: [Float]) {
+      let world = RowWorld(hidden: [])
+      // The anchor is an optimum of nothing: any place will do.
+      let ewc = try consolidated(world, form, strength: strength)
+      let start = world.store.values.toArray()
+      let train = world.trainer(kind)
+      for step in 0..<3000 {
+        let rate = kind == .sgd ? 0.5 : 0.02 / (1 + 0.02 * Double(step))
+        _ = train(world.batches(world.exemplars), learningRate: rate, maximumNorm: 0, methods: [ewc])
+      }
+      return (world.store.values.toArray(), start)
+    }
+    let (coupled, proximal) = (try end(.coupled, 1), try end(.proximal, 1))
+    #expect(zip(coupled.moved, coupled.start).contains { abs($0.0 - $0.1) > 0.05 })
+    let tolerance: Float = kind == .sgd ? 1e-3 : 1e-2
+    for (a, b) in zip(coupled.moved, proximal.moved) { #expect(abs(a - b) < tolerance, "\(a) against \(b)") }
+    // Where the coupled form would overshoot, the proximal one stands.
+    let frozen = try end(.proximal, 1e8)
+    let distance = zip(frozen.moved, frozen.start).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
+    #expect(distance.isFinite && distance < 0.02)
+  }
+
+  /// θ − η(c·g + λGΔA): clipping scales the task's gradient and leaves the pull alone.
+  @Test func factoredPullsAreNotClipped() throws {
+    let world = RowWorld(hidden: [])
+    let ewc = try consolidated(world, .coupled, strength: 2)
+    let weight = try #require(world.store["heads.0.weight"])
+    for index in weight.value.buffer.indices { weight.value.buffer[index] += 0.05 * Float(index % 3) }
+    let sink = Accumulator(world.store, on: world.backend)
+    _ = world.network.backward(
+      world.batches(world.exemplars)[0], seed: CrossEntropySeed(scale: 1 / 24), sink: sink, on: world.backend)
+    let norm = world.backend.dot(sink.gradient, sink.gradient).squareRoot()
+    let (gradient, start) = (weight.view(of: sink.gradient).toArray(), weight.value.toArray())
+    let whole = world.store.values.toArray()
+    func update(_ maximumNorm: Double, _ methods: [any ContinualMethod]) -> [Float] {
+      world.store.values.assign(whole)
+      let report = world.trainer(.sgd)(
+        world.batches(world.exemplars), learningRate: 0.1, maximumNorm: maximumNorm, methods: methods)
+      #expect((report.penalty > 0) == !methods.isEmpty)
+      return zip(weight.value.toArray(), start).map { $0.0 - $0.1 }
+    }
+    let pull = zip(update(0, [ewc]), update(0, [])).map { $0.0 - $0.1 }
+    let clipped = update(norm / 4, [ewc])
+    for i in clipped.indices { #expect(abs(clipped[i] - (pull[i] - 0.1 * gradient[i] / 4)) < 2e-6) }
+    #expect(pull.contains { abs($0) > 1e-3 })
+  }
+
   // MARK: RWalk, freezing, annealing
 
   /// Two steps in a window of two: F and s by hand, each scaled by its own maximum.
@@ -430,6 +511,30 @@ struct RowWorld {
     let facts = Dictionary(uniqueKeysWithValues: method.facts.map { ($0.name, $0.value) })
     #expect(facts["constrained_steps"] == 12)
     #expect((facts["projected_steps"] ?? 0) >= 6 && (facts["projected_steps"] ?? 0) < 12)
+  }
+
+  /// One past and no margin: GEM and A-GEM take the same step.
+  @Test func gemWithOnePastIsAveragedGEM() throws {
+    func course(_ make: (RowWorld) -> any ContinualMethod) throws -> [Float] {
+      let world = RowWorld(classes: 2)
+      let method = make(world)
+      try method.consolidate(world.past(0))
+      try method.stageWillBegin(world.stage())
+      let train = world.trainer()
+      let opposed = world.exemplars.map { Exemplar(inputs: $0.inputs, targets: [1 - $0.targets[0]]) }
+      for _ in 0..<6 {
+        _ = train(world.compose(opposed, [method]), learningRate: 0.01, maximumNorm: 0, methods: [method])
+      }
+      return world.store.values.toArray()
+    }
+    let gem = try course { GradientEpisodicMemory(budgetTokens: 24, margin: 0, $0.store, on: $0.backend) }
+    let averaged = try course {
+      AveragedGradientEpisodicMemory(budgetTokens: 24, sampleTokens: 24, $0.store, on: $0.backend)
+    }
+    let plain = try course { L2SP(strength: 0, form: .coupled, anchor: .previous, $0.store, on: $0.backend) }
+    // The sample comes in another order, so sums differ in their last digits.
+    for (a, b) in zip(gem, averaged) { #expect(abs(a - b) < 1e-5) }
+    #expect(zip(gem, plain).contains { abs($0.0 - $0.1) > 1e-3 })
   }
 
   /// The dual's minimum against every active set, and its Karush–Kuhn–Tucker conditions.

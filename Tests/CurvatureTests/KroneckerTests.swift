@@ -115,6 +115,34 @@ private final class Recording: GradientSink {
     }
   }
 
+  /// The diagonal of A ⊗ G goes with the diagonal Fisher: the factors lose how inputs and gradients go together, not where
+  /// the information is.
+  @Test func diagonalGoesWithTheDiagonalFisher() throws {
+    let model = try model("llama")
+    let (curvature, _) = try factors(model, [batch], .sampled(count: 400))
+    let plain = try DiagonalFisher.estimate(
+      model, over: [batch], recipe: FisherRecipe(labels: .sampled(count: 400), unit: .sequence, examples: 9),
+      random: RandomStream(seed: 1), on: backend
+    ).values
+    var pairs: [(Double, Double)] = []
+    for block in curvature.blocks {
+      let exact = block.parameter.view(of: plain).toArray()
+      let (l, r, n, m) = (block.left.toArray(), block.right.toArray(), block.left.rows, block.right.rows)
+      for i in 0..<n {
+        for j in 0..<m { pairs.append((Double(l[i * n + i] * r[j * m + j]), Double(exact[i * m + j]))) }
+      }
+    }
+    func mean(_ value: ((Double, Double)) -> Double) -> Double {
+      pairs.reduce(0) { $0 + value($1) } / Double(pairs.count)
+    }
+    let (a, b) = (mean { $0.0 }, mean { $0.1 })
+    let covariance = mean { ($0.0 - a) * ($0.1 - b) }
+    let correlation =
+      covariance / (mean { ($0.0 - a) * ($0.0 - a) } * mean { ($0.1 - b) * ($0.1 - b) }).squareRoot()
+    #expect(correlation > 0.7, "\(correlation)")
+    #expect(a / b > 0.5 && a / b < 2, "\(a / b)")
+  }
+
   private func random(_ n: Int, _ seed: UInt64) -> Tensor {
     var stream = RandomStream(seed: seed)
     let half = backend.tensor((0..<n * (n + 2)).map { _ in Float(stream.normal()) }, n, n + 2)

@@ -54,7 +54,8 @@ extension BackendContract {
         for moment in [nil, bench.positive("v", 1, count)] {
           let parameters = bench.normal("parameters", 1, count)
           bench.backend.dampedStep(
-            parameters, force: a, bound: bound, secondMoment: moment, correction: 1.25, epsilon: 1e-3, rate: 0.7)
+            parameters, previous: values, force: a, bound: bound, secondMoment: moment, correction: 1.25, epsilon: 1e-3,
+            rate: 0.7)
           bench.output("parameters", parameters, .optimizer, floor: 1)
         }
       }

@@ -93,9 +93,11 @@ double ck_vector_dot(const float *x, const float *y, long count);
 double ck_vector_quadratic(const float *x, const float *anchor, const float *curvature, long count);
 // path -= gradient * (values - previous), then previous <- values.
 void ck_vector_add_path(const float *gradient, const float *values, float *previous, float *path, long count);
-// parameters -= rate * force / (metric + rate * bound), metric sqrt(v * correction) + epsilon, or 1 without v.
-void ck_vector_damped_step(float *parameters, const float *force, const float *bound, const float *second_moment,
-                           float inverse_correction2, float epsilon, float rate, uint16_t *rounded, long count);
+// parameters -= rate * (force + bound * (parameters - previous)) / (metric + rate * bound), metric sqrt(v * correction)
+// + epsilon, or 1 without v.
+void ck_vector_damped_step(float *parameters, const float *previous, const float *force, const float *bound,
+                           const float *second_moment, float inverse_correction2, float epsilon, float rate,
+                           uint16_t *rounded, long count);
 // With `rounded` the new parameters are also left there in bfloat16.
 double ck_vector_adamw(float *parameters, const float *gradient, float *first_moment, float *second_moment,
                        uint16_t *rounded, const ck_pull *pulls, int pull_count, const ck_adamw_step *step, long count);

@@ -10,9 +10,10 @@ import Training
 /// quadratic; online: F̃_k = γF̃_{k−1} + w_k F_k with the newest anchor.
 /// w_k = 1 and strength λ for a numeric λ; w_k = N_k and strength 1/N_new for the Laplace posterior.
 /// With `structure: kronecker` linear layers have curvature A ⊗ G instead: penalty ½ λ tr(G ΔW A ΔWᵀ), the newest anchor
-/// and the nearest Kronecker product of all pasts (online), or every past's own factors (separate). Proximal then is
-/// one step on a quadratic that is nowhere below the penalty: θ ← θ − ηλ·GΔWA/(d + ηλb), d the optimizer's metric, b a
-/// bound of A ⊗ G. It cannot overshoot for any λ and rests where gradient + λGΔWA = 0.
+/// and the nearest Kronecker product of all pasts (online), or every past's own factors (separate). Proximal then joins the
+/// optimizer's step with a quadratic that is nowhere below the penalty and touches it where the step began:
+/// θ ← θ̂ − ηλ(GΔWA + b(θ̂ − θ))/(d + ηλb), θ̂ the optimizer's step from θ, d its metric, b a bound of A ⊗ G. It cannot
+/// overshoot for any λ and rests where gradient + λGΔWA = 0.
 /// - Cost: 8 bytes a parameter and step, whatever the number of pasts; kronecker: 2·O·I·(O + I) operations a weight and
 ///   step more, for each separate past
 /// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
@@ -136,6 +137,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   private var factored: [(curvature: KroneckerCurvature, anchor: Tensor)] = []
   /// What the factored pulls' slopes stay below, for each parameter. [1, P]; nil without any.
   private var bounds: Tensor?
+  /// Within a proximal step: factored weights before it, and the forces there.
+  private var held: [(parameter: Parameter, previous: Tensor, force: Tensor)] = []
   private var probes: [DivergenceProbe.Reading] = []
 
   public init(_ settings: Settings, _ store: ParameterStore, on backend: any Backend) {
@@ -183,38 +186,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   }
 
   public func adjustGradient(_ step: StepScope) -> Double {
-    guard settings.form == .coupled, strength != 0 else { return 0 }
-    return forces(step) { parameter, force in
-      // The optimizer scales the gradient when it clips; a pull is never clipped.
-      backend.add(
-        force, scaled: strength / step.gradientScale, into: parameter.view(of: step.accumulator.gradient))
-    }
-  }
-
-  public func adjustParameters(_ step: StepScope) -> Double {
-    guard settings.form == .proximal, strength != 0, let bounds else { return 0 }
-    var sums: [(parameter: Parameter, force: Tensor)] = []
-    let penalty = forces(step) { parameter, force in
-      if let index = sums.firstIndex(where: { $0.parameter === parameter }) {
-        backend.add(force, scaled: 1, into: sums[index].force)
-      } else if factored.count == 1 {
-        step.optimizer.step(
-          parameter, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
-          rate: Float(step.learningRate) * strength)
-      } else {
-        sums.append((parameter, force))
-      }
-    }
-    for (parameter, force) in sums {
-      step.optimizer.step(
-        parameter, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
-        rate: Float(step.learningRate) * strength)
-    }
-    return penalty
-  }
-
-  /// Calls `body` with L ΔW R of every factored weight that moves; returns the penalty.
-  private func forces(_ step: StepScope, _ body: (Parameter, Tensor) -> Void) -> Double {
+    held = []
+    guard strength != 0 else { return 0 }
     var penalty = 0.0
     for (curvature, anchor) in factored {
       for block in curvature.blocks {
@@ -226,10 +199,29 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         penalty +=
           Double(strength) / 2
           * backend.dot(force.slice(0..<force.count), displacement.slice(0..<force.count))
-        body(parameter, force)
+        if settings.form == .coupled {
+          // The optimizer scales the gradient when it clips; a pull is never clipped.
+          backend.add(
+            force, scaled: strength / step.gradientScale, into: parameter.view(of: step.accumulator.gradient))
+        } else if let index = held.firstIndex(where: { $0.parameter === parameter }) {
+          backend.add(force, scaled: 1, into: held[index].force)
+        } else {
+          held.append((parameter, backend.copied(parameter.value), force))
+        }
       }
     }
     return penalty
+  }
+
+  public func adjustParameters(_ step: StepScope) -> Double {
+    guard let bounds else { return 0 }
+    for (parameter, previous, force) in held {
+      step.optimizer.join(
+        parameter, previous: previous.slice(0..<previous.count), force: force.slice(0..<force.count),
+        bound: bounds.slice(parameter.range), rate: Float(step.learningRate) * strength)
+    }
+    held = []
+    return 0
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {

@@ -39,14 +39,17 @@ extension ReferenceBackend {
   }
 
   public func dampedStep(
-    _ parameters: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float, epsilon: Float,
-    rate: Float
+    _ parameters: Tensor, previous: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float,
+    epsilon: Float, rate: Float
   ) {
-    requireCount(parameters, force, bound, secondMoment ?? force, what: "dampedStep")
+    requireCount(parameters, previous, force, bound, secondMoment ?? force, what: "dampedStep")
     for index in parameters.buffer.indices {
       let metric =
         secondMoment.map { (Double($0.buffer[index]) * Double(correction)).squareRoot() + Double(epsilon) } ?? 1
-      let step = Double(rate) * Double(force.buffer[index]) / (metric + Double(rate) * Double(bound.buffer[index]))
+      let stiffness = Double(bound.buffer[index])
+      let moved = Double(parameters.buffer[index]) - Double(previous.buffer[index])
+      let step =
+        Double(rate) * (Double(force.buffer[index]) + stiffness * moved) / (metric + Double(rate) * stiffness)
       parameters.buffer[index] = Float(Double(parameters.buffer[index]) - step)
     }
   }
