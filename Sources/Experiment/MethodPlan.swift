@@ -25,6 +25,15 @@ public struct MethodPlan: Sendable, Equatable {
       schema.options.map { ($0.key, $0.defaultValue) }, uniquingKeysWith: { first, _ in first })
   }
 
+  /// Whether it moves the weights itself after the optimizer's step.
+  var movesWeights: Bool {
+    switch name {
+    case "agem", "gem": true
+    case "ewc": string("fisher.structure") == "kronecker" && string("form") == "proximal"
+    default: false
+    }
+  }
+
   public subscript(key: String) -> OptionValue? { options[key] }
   /// The number, also of an integer option; nil where the option is a word.
   public func double(_ key: String) -> Double? {

@@ -118,6 +118,7 @@ extension PlanReader {
         "gradient_checkpointing has no effect on a classifier",
         at: top.entry("training")?.value["gradient_checkpointing"]?.place ?? top.place, hint: "remove the key")
     }
+    checkAdapters(plan, top)
     guard plan.baseData.isEmpty, !plan.baseModel.isNew else { return }
     let warned = top.entry("methods")?.keyPlace ?? top.place
     if plan.methods.contains(where: { $0.name == "replay" }) {
