@@ -121,6 +121,7 @@ let full = """
     - name: digits
       datasets:
         - { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, classes: [0, 1], permute_seed: 3 }
+      training: { adapter: lora, lora_r: 4, lora_alpha: 8, lora_targets: ["*.weight"], lora_orthogonality: 0.5 }
   probes:
     - { name: general, path: data/general/test.txt, type: text, metrics: [perplexity], documents: file, limit: 7 }
     - { name: blimp, path: data/probes/blimp.jsonl, type: minimal_pairs, metrics: [acc] }
