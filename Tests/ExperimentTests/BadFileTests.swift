@@ -142,7 +142,7 @@ let badFiles: [Bad] = [
   Bad(
     "kronecker", data,
     data + "    training: { adapter: lora }\ncompare: { k: [ { ewc: { fisher: { structure: kronecker } } } ] }\n", 10,
-    48,
+    47,
     "ewc with structure: kronecker and form: proximal moves the weights", hint: "use form: coupled"),
   // Methods.
   end("methods: [ { ewcc: {} } ]", 9, 14, "unknown method 'ewcc'", hint: "did you mean 'ewc'?"),

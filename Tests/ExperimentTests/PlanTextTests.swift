@@ -218,7 +218,7 @@ import Training
 
   @Test func adaptersBelongToStages() throws {
     try withWorkspace { directory in
-      let text = minimal.replacing("num_epochs: 1\n", with: "adapter: lora\n    lora_r: 4\n").replacing(
+      let text = minimal.replacing("num_epochs: 1\n", with: "adapter: lora\n  lora_r: 4\n").replacing(
         "datasets: [ { path: data/medical/train.jsonl } ]",
         with: """
           datasets: [ { path: data/medical/train.jsonl } ]
