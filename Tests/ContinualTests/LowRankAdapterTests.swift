@@ -285,6 +285,26 @@ private struct Rows {
     #expect((Rows(a.value) * past.turned).largest < 0.05 * overlap.largest)
   }
 
+  /// Under bf16 the factors' products stay exact: a weight keeps the digits that a small step changes.
+  @Test(.enabled(if: CPUBackend.supportsBF16, "no bf16 products here")) func mergingIsExactUnderBF16() {
+    let backend = CPUBackend(threads: 2)
+    let declarations = [ParameterDeclaration("w", [192, 256], .normal(deviation: 1))]
+    let store = ParameterStore(declarations, on: backend)
+    store.initialize(declarations, from: RandomStream(seed: 1))
+    let before = Rows(store.parameters[0].value)
+    let adapter = LowRankAdapter(
+      AdapterSettings(rank: 8, alpha: 8), store.parameters, of: store, optimizer: .init(),
+      random: RandomStream(seed: 2),
+      on: backend)
+    let (a, b) = (adapter.factors.parameters[0].value, adapter.factors.parameters[1].value)
+    var random = RandomStream(seed: 6)
+    b.assign((0..<b.count).map { _ in Float(random.normal()) })
+    backend.precision = .bf16
+    adapter.merge()
+    #expect((Rows(store.parameters[0].value) - before - Rows(b) * Rows(a)).largest < 1e-5)
+    #expect(backend.precision == .bf16)
+  }
+
   @Test func patternsChooseMatrices() {
     let world = AdapterWorld()
     func names(_ patterns: [String]?, except frozen: [String] = []) -> [String] {

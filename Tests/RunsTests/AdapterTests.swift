@@ -32,6 +32,12 @@ import Testing
       let single = try TinyExperiment(in: folder + "/single")
       #expect(try single.run(options + ["threads=1"]) == ExitCode.done)
       #expect(try single.results() == whole.results())
+      // A stage's end asks how much every weight matters, not only the adapted ones.
+      let ends = try ["base", "medical-end"].map {
+        try ArchiveReader(path: "\(whole.output)/checkpoints/\($0).h5").floats(
+          "methods/ewc/fisher/model.embed_tokens.weight")
+      }
+      #expect(ends[0] != ends[1])
       // The second stage knows the first one's directions; without them it takes another course.
       let free = try TinyExperiment(in: folder + "/free")
       try free.run(Self.options + ["training.max_steps=6"])
@@ -175,6 +181,40 @@ import Testing
       #expect(try archive.floats("adapter/factors/transformer.h.0.attn.c_attn.weight.lora_A").count == 3 * 16)
       #expect(try archive.floats("adapter/factors/transformer.h.0.attn.c_attn.weight.lora_B").count == 3 * 48)
       for table in ["wte", "wpe"] { #expect(!archive.contains("adapter/base/transformer.\(table).weight")) }
+    }
+  }
+
+  @Test func classifiersAdaptTheirHiddenLayers() throws {
+    try withTemporaryDirectory { folder in
+      func number(_ value: Int) -> [UInt8] { [0, 0, UInt8(value >> 8), UInt8(value & 255)] }
+      var random = RandomStream(seed: 1)
+      let labels = (0..<60).map { UInt8($0 % 4) }
+      let images = labels.flatMap { label in
+        (0..<9).map { UInt8(random.integer(below: 60) + ($0 % 4 == Int(label) ? 190 : 0)) }
+      }
+      try Data([0, 0, 8, 3] + number(60) + number(3) + number(3) + images).write(
+        to: URL(fileURLWithPath: folder + "/images"))
+      try Data([0, 0, 8, 1] + number(60) + labels).write(to: URL(fileURLWithPath: folder + "/labels"))
+      let file = folder + "/experiment.yaml"
+      try """
+      schema: 1
+      name: classes
+      base_model: { architecture: mlp, hidden_sizes: [8], heads: domain }
+      output_dir: run
+      training: { adapter: lora, lora_r: 2, max_steps: 5, micro_batch_size: 8, learning_rate: 1e-2 }
+      stages:
+        - { name: one, datasets: [ { type: idx_images, images: images, labels: labels, classes: [0, 1] } ] }
+        - { name: two, datasets: [ { type: idx_images, images: images, labels: labels, classes: [2, 3] } ] }
+      """.write(toFile: file, atomically: true, encoding: .utf8)
+      let plan = try ExperimentPlan.load(file)
+      #expect(try ExperimentRun(plan, observer: SilentObserver()).execute(fresh: false) == ExitCode.done)
+      func parameters(_ name: String) throws -> [String: [Float]] {
+        let archive = try ArchiveReader(path: "\(folder)/run/checkpoints/\(name).h5")
+        let names = archive.names(under: "model/parameters")
+        return try Dictionary(uniqueKeysWithValues: names.map { ($0, try archive.floats("model/parameters/" + $0)) })
+      }
+      let (before, after) = (try parameters("base"), try parameters("two-end"))
+      #expect(before.keys.filter { before[$0] != after[$0] } == ["layers.0.weight"] && before.count == 4)
     }
   }
 
