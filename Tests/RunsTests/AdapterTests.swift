@@ -130,6 +130,20 @@ import Testing
     }
   }
 
+  @Test func methodsAtStrengthZeroChangeNoBit() throws {
+    try withTemporaryDirectory { folder in
+      let idle =
+        "[ { ewc: { lambda: 0 } }, { l2sp: { lambda: 0, form: coupled } }, { si: { c: 0 } }, { mas: { lambda: 0 } } ]"
+      let experiment = try TinyExperiment(
+        in: folder, methods: "[ { l2sp: { lambda: 1 } } ]", compare: "{ naive: [], idle: \(idle) }")
+      #expect(try experiment.run(Self.options + ["training.max_steps=4"]) == ExitCode.done)
+      let hashes = try ["", "/naive", "/idle"].map {
+        try RunResults.read("\(experiment.output)\($0)/results.json").final?.parametersSHA256
+      }
+      #expect(hashes[1] != nil && hashes[1] == hashes[2] && hashes[0] != hashes[1])
+    }
+  }
+
   /// A stage with an adapter beside one without: each is what it is, and its counts and memory say so.
   @Test func stagesChooseForThemselves() throws {
     try withTemporaryDirectory { folder in
