@@ -9,7 +9,7 @@ PACKAGES := libopenblas-dev libdnnl-dev libhdf5-dev zlib1g-dev pkg-config
 SWIFT_FLAGS := -c release --manifest-cache none --explicit-target-dependency-import-check error
 BIN := .build/release/retain
 
-.PHONY: help setup build demo test check format bench clean
+.PHONY: help setup build demo test check format bench reproduce clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,11 @@ format: ## rewrite all Swift sources in the project's form
 
 bench: build ## throughput of training, EWC and Fisher on this machine
 	Experiments/benchmarks/run.sh $(BIN)
+
+reproduce: build ## published continual-learning tables again, e.g. make reproduce ROW=1 SEEDS=1 JOBS=2
+	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3"; exit 1; }
+	@Experiments/published/reproduce.py --retain $(BIN) $(if $(ROW),--row $(ROW)) $(if $(METHOD),--method $(METHOD)) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 clean: ## remove build products; runs/ stays
 	rm -rf .build

@@ -49,6 +49,8 @@ public enum MethodCatalog {
       LearningWithoutForgetting.self,
       SynapticIntelligence.self,
       MemoryAwareSynapses.self,
+      RiemannianWalk.self,
+      FisherFreezing.self,
       DarkExperienceReplay.self,
       AveragedGradientEpisodicMemory.self,
       GradientEpisodicMemory.self,

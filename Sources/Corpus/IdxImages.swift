@@ -3,20 +3,23 @@
 
 /// Grey images of one size with their labels.
 public struct IdxImages: Sendable {
-  /// Brightness in [0, 1], image after image, row after row.
+  /// Brightness in [0, 1], image after image, row after row; on another scale once normalised.
   public private(set) var pixels: [Float]
-  public let rows: Int
-  public let columns: Int
+  public private(set) var rows: Int
+  public private(set) var columns: Int
   /// The class numbers as the file has them.
   public let labels: [Int]
   public var count: Int { labels.count }
 
   private static let limit = 2 << 30
 
-  /// Reads a pair of files, keeping only images of `classes` (nil: all), in the files' order.
+  /// Reads a pair of files, keeping only images of `classes` (nil: all) and of those the first `first` (nil: all),
+  /// in the files' order.
   ///
   /// - Throws: `DataError` naming the file whose header, size or count is wrong; `bad` where no image is left.
-  public static func read(images: String, labels: String, classes: [Int]? = nil) throws(DataError) -> IdxImages {
+  public static func read(
+    images: String, labels: String, classes: [Int]? = nil, first: Int? = nil
+  ) throws(DataError) -> IdxImages {
     let imageBytes = try ByteSource(path: images, limit: limit).all()
     let labelBytes = try ByteSource(path: labels, limit: limit).all()
     let imageShape = try header(imageBytes, of: images, magic: 0x0803, dimensions: 3)
@@ -27,7 +30,8 @@ public struct IdxImages: Sendable {
         hint: "give the two files of the same set")
     }
     let size = imageShape[1] * imageShape[2]
-    let kept = (0..<imageShape[0]).filter { classes?.contains(Int(labelBytes[8 + $0])) ?? true }
+    let ofClass = (0..<imageShape[0]).filter { classes?.contains(Int(labelBytes[8 + $0])) ?? true }
+    let kept = ofClass.prefix(first ?? ofClass.count)
     guard !kept.isEmpty else {
       throw DataError(.bad, file: labels, reason: "no image has one of the classes", hint: "check `classes`")
     }
@@ -40,11 +44,40 @@ public struct IdxImages: Sendable {
       pixels: pixels, rows: imageShape[1], columns: imageShape[2], labels: kept.map { Int(labelBytes[8 + $0]) })
   }
 
+  /// The same images inside a frame of black pixels, `margin` on each side.
+  public func padded(by margin: Int) -> IdxImages {
+    guard margin > 0 else { return self }
+    var copy = self
+    copy.rows = rows + 2 * margin
+    copy.columns = columns + 2 * margin
+    copy.pixels = [Float](repeating: 0, count: count * copy.rows * copy.columns)
+    for image in 0..<count {
+      for row in 0..<rows {
+        let from = (image * rows + row) * columns
+        let to = (image * copy.rows + row + margin) * copy.columns + margin
+        for column in 0..<columns { copy.pixels[to + column] = pixels[from + column] }
+      }
+    }
+    return copy
+  }
+
+  /// (x − mean) / std for every pixel x, those of a frame included.
+  public func normalized(mean: Float, std: Float) -> IdxImages {
+    var copy = self
+    for index in copy.pixels.indices { copy.pixels[index] = (pixels[index] - mean) / std }
+    return copy
+  }
+
+  /// Where each of `size` pixels comes from in the permutation of a seed.
+  public static func permutation(of size: Int, seed: UInt64) -> [Int] {
+    var generator = ShuffleGenerator(seed: seed, stream: 0x7065_726D)
+    return generator.permutation(size)
+  }
+
   /// The same images with their pixels in another order, one order for all: a task of permuted MNIST.
   public func permuted(seed: UInt64) -> IdxImages {
     let size = rows * columns
-    var generator = ShuffleGenerator(seed: seed, stream: 0x7065_726D)
-    let order = generator.permutation(size)
+    let order = Self.permutation(of: size, seed: seed)
     var copy = self
     for image in 0..<count {
       for (to, from) in order.enumerated() { copy.pixels[image * size + to] = pixels[image * size + from] }

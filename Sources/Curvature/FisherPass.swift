@@ -28,6 +28,16 @@ struct SampledSeed: HeadSeed {
   }
 }
 
+/// −log p(y) with y the likeliest label.
+struct PredictedSeed: HeadSeed {
+  mutating func seed(
+    _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+  ) {
+    let labels = backend.likeliest(logits, count: 1, temperature: 0).classes
+    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
+  }
+}
+
 /// √p(c)·∂(−log p(c)) at one scored place of every sequence, 0 elsewhere: one term of the expected Fisher.
 struct ExpectedSeed: HeadSeed {
   let label: Int32
@@ -53,11 +63,13 @@ public enum FisherPass {
   /// Sends ∂(−Σ log p(y)) of every batch into a sink, y by the labels of a recipe.
   ///
   /// Draws belong to a sequence's number, not to the batch that it stands in.
+  /// - Parameter isEnough: asked after every batch with all that has been seen
   /// - Throws: `FisherError` where the expected Fisher would take too many passes
   /// - Cost: one forward pass and one backward pass a draw
   public static func run(
     _ network: any Network, over batches: some Sequence<Batch>, labels: FisherRecipe.Labels, examples: Int,
-    random: RandomStream, into sink: any GradientSink, on backend: any Backend
+    random: RandomStream, into sink: any GradientSink, isEnough: (FisherCount) -> Bool = { _ in false },
+    on backend: any Backend
   ) throws(FisherError) -> FisherCount {
     var seen = FisherCount()
     if case .sampled(let count) = labels { seen.draws = count }
@@ -83,10 +95,12 @@ public enum FisherPass {
           }
           pass(SampledSeed(uniforms: uniforms), isLast: draw == count - 1)
         }
+      case .predicted: pass(PredictedSeed(), isLast: true)
       case .expected: try expected(batch, head: head, pass: pass)
       }
       seen.sequences += batch.segments.count
       seen.scored += batch.scored
+      if isEnough(seen) { break }
     }
     return seen
   }

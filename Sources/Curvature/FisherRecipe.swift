@@ -9,6 +9,8 @@ public struct FisherRecipe: Sendable, Hashable {
     case sampled(count: Int)
     /// The data's labels: the empirical Fisher. With unit sequence, cross terms between tokens make it grow with length.
     case observed
+    /// The model's likeliest label, which underestimates wherever the model is unsure. For comparison only.
+    case predicted
   }
   public enum Unit: String, Sendable, Hashable {
     /// F = Σ_s g_s² / scored tokens, g_s the gradient of the summed log-likelihood of sequence s.
@@ -32,10 +34,14 @@ public struct FisherRecipe: Sendable, Hashable {
   public var examples: Int
   /// Sequences of a batch of unit `batch`.
   public var batch: Int
+  /// Looking at further batches ends once the relative standard error of the diagonal's sum over batches is this small;
+  /// 0 looks at all.
+  public var tolerance: Double
 
   public init(
-    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1
+    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1, tolerance: Double = 0
   ) {
+    self.tolerance = tolerance
     self.structure = structure
     self.labels = labels
     self.unit = unit
@@ -49,6 +55,7 @@ public struct FisherRecipe: Sendable, Hashable {
       case .expected: "expected"
       case .sampled(let count): count == 1 ? "sampled" : "sampled(\(count))"
       case .observed: "observed"
+      case .predicted: "predicted"
       }
     let size = unit == .batch ? " of \(batch)" : ""
     let form =

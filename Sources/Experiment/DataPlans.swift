@@ -33,6 +33,18 @@ public struct ImageSource: Sendable, Equatable {
   public var classes: [Int]?
   /// The seed of a fixed permutation of pixels; nil: pixels as they are.
   public var permuteSeed: Int?
+  /// Black pixels on each side, before the permutation; nil: none.
+  public var pad: Int?
+  /// Nil: brightness in [0, 1].
+  public var normalize: Normalization?
+  /// How many images are used, after the filter of classes; nil: all. A probe has its own limit instead.
+  public var limit: Int?
+
+  /// Pixels become (x − mean) / std, those of the padding included.
+  public struct Normalization: Sendable, Equatable {
+    public var mean: Double
+    public var std: Double
+  }
 }
 
 /// A question asked of the model between stages.

@@ -254,9 +254,9 @@ extension Manual {
       """
       none, or lora: a stage trains two thin factors of each weight, W = W₀ + α/r · B·A, and nothing else; at its end the \
       weights are W, and the next stage begins a new adapter from them. Steps cost what they cost without one; what \
-      is saved is the optimizer's memory. The pulls of ewc, l2sp, si and mas act on W, through the optimizer \
+      is saved is the optimizer's memory. The pulls of ewc, l2sp, si, rwalk and mas act on W, through the optimizer \
       whatever form they ask for. Not with agem, gem or ewc with structure: kronecker and form: proximal, which move \
-      the weights themselves, nor with optimizer_state: keep. Frozen parameters get no factors. Default: none.
+      the weights themselves, nor with fisher_freeze, which holds single weights, nor with optimizer_state: keep. Frozen parameters get no factors. Default: none.
       """
     ),
     (
@@ -345,6 +345,29 @@ extension Manual {
       The seed of one fixed permutation of all pixels. Default: pixels as they are.
       """
     ),
+    (
+      "stages.datasets.limit",
+      """
+      With type: idx_images: uses only the first so many images, counted after the filter of classes. \
+      Default: all.
+      """
+    ),
+    (
+      "stages.datasets.pad",
+      """
+      With type: idx_images: black pixels added on each side, before the permutation; 2 makes 28×28 to \
+      32×32. Default: 0.
+      """
+    ),
+    (
+      "stages.datasets.normalize",
+      """
+      With type: idx_images: { mean: M, std: S } makes every pixel x from [0, 1] to (x − M)/S, those of \
+      the padding included. Default: pixels stay in [0, 1].
+      """
+    ),
+    ("stages.datasets.normalize.mean", "What is subtracted from every pixel."),
+    ("stages.datasets.normalize.std", "What every pixel is divided by then; above 0."),
     ("stages.val", "Held-out data of the stage: a path, a dataset or a list of them."),
     (
       "stages.val_set_size",
@@ -385,6 +408,10 @@ extension Manual {
     ("probes.labels", "The idx file of labels, with type: class."),
     ("probes.classes", "The labels that are asked. Default: all."),
     ("probes.permute_seed", "The permutation of pixels, as in the stage's dataset."),
+    ("probes.pad", "Black pixels on each side of the images, as in the stage's dataset."),
+    ("probes.normalize", "The scale of the pixels, as in the stage's dataset."),
+    ("probes.normalize.mean", "What is subtracted from every pixel."),
+    ("probes.normalize.std", "What every pixel is divided by then; above 0."),
     ("evaluate", "When and how probes are asked."),
     ("evaluate.at", "base, stage_end or both. Default: [base, stage_end]."),
     ("evaluate.eval_steps", "Steps between checks within a stage; 0 is none. Default: 200."),

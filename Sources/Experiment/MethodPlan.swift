@@ -25,12 +25,14 @@ public struct MethodPlan: Sendable, Equatable {
       schema.options.map { ($0.key, $0.defaultValue) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// Whether it moves the weights itself after the optimizer's step.
-  var movesWeights: Bool {
+  /// Why it cannot guard a stage that trains low-rank factors; nil where it can.
+  var reasonAgainstAdapters: String? {
     switch name {
-    case "agem", "gem": true
-    case "ewc": string("fisher.structure") == "kronecker" && string("form") == "proximal"
-    default: false
+    case "agem", "gem": "moves the weights themselves"
+    case "fisher_freeze": "holds single weights, which factors move together,"
+    case "ewc" where string("fisher.structure") == "kronecker" && string("form") == "proximal":
+      "with structure: kronecker and form: proximal moves the weights themselves"
+    default: nil
     }
   }
 

@@ -109,9 +109,15 @@ extension DatasetSpec {
       ("path", images == nil ? paths.outline : nil), ("type", shape.map { .text($0.rawValue) }),
       ("images", images.map { .path($0.images) }), ("labels", images.map { .path($0.labels) }),
       ("classes", images?.classes.map { .list($0.map { .integer($0) }) }),
+      ("limit", images?.limit.map { .integer($0) }), ("pad", images?.pad.map { .integer($0) }),
+      ("normalize", images?.normalize.map(\.outline)),
       ("permute_seed", images?.permuteSeed.map { .integer($0) }), ("weight", .number(weight)),
       ("documents", images == nil ? .text(documents.rawValue) : nil))
   }
+}
+
+extension ImageSource.Normalization {
+  fileprivate var outline: Outline { map(("mean", .number(mean)), ("std", .number(std))) }
 }
 
 extension [String] {
@@ -201,6 +207,7 @@ extension ProbePlan {
       ("name", .text(name)), ("path", images == nil ? paths.outline : nil),
       ("images", images.map { .path($0.images) }), ("labels", images.map { .path($0.labels) }),
       ("classes", images?.classes.map { .list($0.map { .integer($0) }) }),
+      ("pad", images?.pad.map { .integer($0) }), ("normalize", images?.normalize.map(\.outline)),
       ("permute_seed", images?.permuteSeed.map { .integer($0) }), ("type", kind.map { .text($0.rawValue) }),
       ("metrics", metrics.map { .texts($0) }), ("home", home.map { .text($0) }),
       ("prompt", prompt.map { .text($0) }), ("num_fewshot", asks ? .integer(fewshotCount) : nil),

@@ -23,20 +23,18 @@ extension PlanReader {
     }
   }
 
-  /// Reports the methods of a stack that move the weights themselves.
+  /// Reports the methods of a stack that cannot act through factors.
   private func refuse(_ stack: [MethodPlan], in tree: Tree?) {
-    for method in stack where method.movesWeights {
-      guard let item = tree?.items?.first(where: { $0.scalar == method.name || $0[method.name] != nil }) else {
-        continue
-      }
+    for method in stack {
+      guard let reason = method.reasonAgainstAdapters,
+        let item = tree?.items?.first(where: { $0.scalar == method.name || $0[method.name] != nil })
+      else { continue }
       let structure = item["ewc"]?["fisher"]?["structure"]
       let entry = item.entries?.first { same($0.key, method.name) }
       collector.report(
-        structure == nil
-          ? "\(method.name) moves the weights themselves and cannot be combined with adapter: lora"
-          : "ewc with structure: kronecker and form: proximal moves the weights themselves and cannot be combined with adapter: lora",
+        "\(method.name) \(reason) and cannot be combined with adapter: lora",
         at: structure?.place ?? entry?.keyPlace ?? item.place,
-        hint: structure == nil ? "use replay or der, or adapter: none" : "use form: coupled")
+        hint: method.name == "ewc" ? "use form: coupled" : "use another method, or adapter: none")
     }
   }
 }

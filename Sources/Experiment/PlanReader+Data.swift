@@ -26,7 +26,10 @@ extension PlanReader {
     let weight = section.number("weight", .positive) ?? 1
     var spec = DatasetSpec(paths: [], shape: shape, weight: weight, documents: .blankLine, images: nil)
     if shape == .idxImages {
+      // Read apart, so that the key is known where the files are missing.
+      let limit = section.integer("limit", in: 1...Int.max)
       spec.images = images(section)
+      spec.images?.limit = limit
     } else {
       spec.documents = documents(section)
       spec.paths = files(section)
@@ -59,8 +62,20 @@ extension PlanReader {
       section.report("classes", classes.isEmpty ? "expected at least one class" : "a class is listed twice")
     }
     let seed = section.integer("permute_seed", in: 0...Int.max)
+    // Images of 65 535 pixels a side are beyond any data set; the bound keeps their area far from overflowing.
+    let pad = section.integer("pad", in: 0...32_767)
+    let scale = section.section("normalize").flatMap { normalization($0) }
     guard let images, let labels else { return nil }
-    return ImageSource(images: images, labels: labels, classes: classes, permuteSeed: seed)
+    return ImageSource(
+      images: images, labels: labels, classes: classes, permuteSeed: seed, pad: pad, normalize: scale)
+  }
+
+  private func normalization(_ section: Section) -> ImageSource.Normalization? {
+    let mean = section.require("mean") ? section.number("mean", .any) : nil
+    let std = section.require("std") ? section.number("std", .positive) : nil
+    section.finish()
+    guard let mean, let std else { return nil }
+    return ImageSource.Normalization(mean: mean, std: std)
   }
 
   func stages(_ top: Section, training: TrainingPlan) -> [StagePlan] {

@@ -6,6 +6,7 @@ struct NumberRange: Sendable {
   let words: String
   let contains: @Sendable (Double) -> Bool
 
+  static let any = NumberRange(words: "a number") { _ in true }
   static let positive = NumberRange(words: "a number above 0") { $0 > 0 }
   static let nonNegative = NumberRange(words: "a number of 0 or more") { $0 >= 0 }
   static let unit = NumberRange(words: "a share from 0 to 1") { $0 >= 0 && $0 <= 1 }

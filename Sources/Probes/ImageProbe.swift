@@ -13,13 +13,15 @@ struct ImageProbe: Sendable {
   private static let batchRows = 1024
 
   init(_ source: ProbeDefinition.ImageSource, limit: Int?) throws(DataError) {
-    var read = try IdxImages.read(images: source.images, labels: source.labels, classes: source.classes)
+    var read = try IdxImages.read(
+      images: source.images, labels: source.labels, classes: source.classes, first: limit)
+    read = read.padded(by: source.pad)
+    if let scale = source.normalization { read = read.normalized(mean: scale.mean, std: scale.std) }
     if let seed = source.permuteSeed { read = read.permuted(seed: seed) }
-    let count = min(read.count, max(0, limit ?? read.count))
     features = read.rows * read.columns
     head = source.head
-    pixels = Array(read.pixels.prefix(count * features))
-    answers = read.labels.prefix(count).map { label in
+    pixels = read.pixels
+    answers = read.labels.map { label in
       source.countsWithinClasses ? source.classes?.firstIndex(of: label) ?? label : label
     }
   }

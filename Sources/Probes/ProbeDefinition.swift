@@ -43,6 +43,10 @@ public struct ProbeDefinition: Sendable {
     public var classes: [Int]?
     /// Shuffles the pixels, as in permuted MNIST.
     public var permuteSeed: UInt64?
+    /// Black pixels on each side.
+    public var pad = 0
+    /// Makes pixels (x − mean) / std; nil leaves them in [0, 1].
+    public var normalization: (mean: Float, std: Float)?
     /// Index of the head that answers.
     public var head = 0
     /// Whether the head counts classes by their place in `classes` rather than by their number in the file.

@@ -33,9 +33,7 @@ public final class Assembly {
     if case .new(.mlp(let description)) = plan.baseModel {
       let classifier = try ImageClassifier(description, plan, on: backend)
       subject = .classifier(classifier)
-      probes = try plan.probes.map {
-        try PreparedProbe(images: ImageClassifier.definition($0, plan, description.heads))
-      }
+      probes = try plan.probes.map { try classifier.probe($0, plan, description.heads) }
       data = ChainData(base: classifier.base, stages: classifier.stages)
     } else {
       let model = try Self.baseModel(plan, on: backend)

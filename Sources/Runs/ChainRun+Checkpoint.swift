@@ -33,7 +33,8 @@ extension ChainRun {
       adapter.write(to: ScopedStateWriter(writer, "adapter"))
     } else if let optimizer {
       writer.group("optimizer", description: "state of the optimizer")
-      writer.integers("optimizer/steps", [optimizer.steps], description: "steps taken since its state was new")
+      writer.integers(
+        "optimizer/steps", optimizer.steps, description: "steps of each parameter since its moments were new")
       if let first = optimizer.first {
         store.write(first, to: writer, under: "optimizer/first_moment", description: "m of AdamW, or SGD's momentum")
       }
@@ -150,7 +151,11 @@ extension ChainRun {
   }
 
   private func restore(_ optimizer: Optimizer, from reader: ArchiveStateReader) throws {
-    optimizer.resume(steps: try reader.integers("optimizer/steps").first ?? 0)
+    let steps = try reader.integers("optimizer/steps")
+    guard steps.count == 1 || steps.count == store.parameters.count else {
+      throw RunError(ExitCode.badData, "the checkpoint's optimizer belongs to another model")
+    }
+    optimizer.resume(steps: steps)
     if let first = optimizer.first { try store.restore(first, from: reader, under: "optimizer/first_moment") }
     if let second = optimizer.second { try store.restore(second, from: reader, under: "optimizer/second_moment") }
   }

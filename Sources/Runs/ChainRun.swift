@@ -206,6 +206,10 @@ public final class ChainRun {
 
   private func consolidate(past: Int, name: String) throws {
     guard !methods.isEmpty else { return }
+    if past == 0, assembly.subject.isNewClassifier, assembly.data.base.examples.isEmpty {
+      try note("the classifier is new and there is no base_data: there is nothing to keep yet")
+      return
+    }
     let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
     let training = past == 0 ? plan.training : plan.stages[past - 1].training
     let batchTokens = batchTokens(training)

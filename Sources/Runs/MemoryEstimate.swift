@@ -117,7 +117,8 @@ public struct MemoryEstimate: Sendable {
     case "ewc": (method.string("fisher.structure") == "kronecker" ? 28 : 8) * parameters
     case "l2sp", "lwf": 4 * parameters
     case "si": 16 * parameters
-    case "mas": 8 * parameters
+    case "mas", "fisher_freeze": 8 * parameters
+    case "rwalk": 32 * parameters
     case "agem", "gem": 8 * tokens + 8 * parameters
     default: (8 + soft) * tokens
     }

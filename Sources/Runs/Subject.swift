@@ -21,6 +21,8 @@ public enum Subject {
     }
   }
   public var languageModel: LoadedModel? { if case .language(let model) = self { model } else { nil } }
+  /// Classifiers begin with random parameters.
+  var isNewClassifier: Bool { languageModel == nil }
   /// Longest sequence the network takes; an image is a sequence of one.
   public var contextLength: Int {
     switch self {
@@ -70,40 +72,70 @@ public enum Subject {
 
 /// A perceptron with all images of its experiment.
 ///
-/// In an exemplar of a classifier the input is the image's row in `table` and the target its class for its head.
+/// In an exemplar of a classifier the input is the example's place in `places` and the target its class for its head.
+/// Tasks that show the same images in other orders of pixels share their rows: ten permutations need one copy.
 public final class ImageClassifier {
+  /// Where an example's pixels are and who is asked about them.
+  private struct Place {
+    /// In `table`.
+    let row: Int32
+    /// In `orders`; nil: pixels as they are.
+    let order: Int?
+    let head: Int
+  }
   public let network: MLP
   private let table: Tensor
-  private let heads: [Int]
+  private let places: [Place]
+  /// Permutations: for each pixel where it comes from.
+  private let orders: [[Int]]
   let base: TextSet
   let stages: [TextSet]
 
   /// Reads the images of every stage and builds a network with the heads that the experiment asks for.
   init(_ description: ClassifierDescription, _ plan: ExperimentPlan, on backend: any Backend) throws {
     var pixels: [Float] = []
-    var heads: [Int] = []
+    var places: [Place] = []
+    var orders: [[Int]] = []
+    var known: [(source: ImageSource, firstRow: Int, labels: [Int])] = []
     var features = description.inputSize
     var largestClass = 0
     var classesOfStage: [Int] = []
-    func read(_ spec: DatasetSpec, stage: Int) throws -> [Example] {
-      guard let source = spec.images else {
-        throw RunError(
-          ExitCode.configuration, "a classifier reads datasets of type idx_images, not \(spec.paths.first ?? "text")")
-      }
-      var images = try IdxImages.read(images: source.images, labels: source.labels, classes: source.classes)
-      if let seed = source.permuteSeed { images = images.permuted(seed: UInt64(bitPattern: Int64(seed))) }
+    /// The table's rows of a source, read where it is new apart from its permutation.
+    func rows(_ source: ImageSource) throws -> (first: Int, labels: [Int]) {
+      var plain = source
+      plain.permuteSeed = nil
+      if let old = known.first(where: { $0.source == plain }) { return (old.firstRow, old.labels) }
+      var images = try IdxImages.read(
+        images: source.images, labels: source.labels, classes: source.classes, first: source.limit)
+      images = images.padded(by: source.pad ?? 0)
+      if let scale = source.normalize { images = images.normalized(mean: Float(scale.mean), std: Float(scale.std)) }
       let size = images.rows * images.columns
       guard features == nil || features == size else {
         throw RunError(ExitCode.badData, "\(source.images): images of \(size) pixels, expected \(features ?? 0)")
       }
       features = size
-      let first = heads.count
+      let first = pixels.count / size
       pixels += images.pixels
+      known.append((plain, first, images.labels))
+      return (first, images.labels)
+    }
+    func read(_ spec: DatasetSpec, stage: Int) throws -> [Example] {
+      guard let source = spec.images else {
+        throw RunError(
+          ExitCode.configuration, "a classifier reads datasets of type idx_images, not \(spec.paths.first ?? "text")")
+      }
+      let (firstRow, labels) = try rows(source)
+      var order: Int?
+      if let seed = source.permuteSeed {
+        orders.append(IdxImages.permutation(of: features ?? 0, seed: UInt64(bitPattern: Int64(seed))))
+        order = orders.count - 1
+      }
+      let first = places.count
       let head = description.heads == .task ? stage : 0
-      heads += [Int](repeating: head, count: images.count)
+      places += labels.indices.map { Place(row: Int32(firstRow + $0), order: order, head: head) }
       let within = description.heads != .class
-      largestClass = max(largestClass, images.labels.max() ?? 0)
-      return images.labels.enumerated().map { index, label in
+      largestClass = max(largestClass, labels.max() ?? 0)
+      return labels.enumerated().map { index, label in
         let target = within ? source.classes?.firstIndex(of: label) ?? label : label
         if stage >= 0 { classesOfStage[stage] = max(classesOfStage[stage], target + 1) }
         return Example(tokens: [Int32(first + index), Int32(target)], lossStart: 1, source: index)
@@ -137,28 +169,64 @@ public final class ImageClassifier {
     network = MLP(
       MLPConfiguration(inputs: features ?? 0, hiddenSizes: description.hiddenSizes, classes: classes),
       random: RandomStream(seed: plan.seed), on: backend)
-    table = backend.tensor(pixels, heads.count, features ?? 0)
-    self.heads = heads
+    table = backend.tensor(pixels, pixels.count / max(1, features ?? 0), features ?? 0)
+    self.places = places
+    self.orders = orders
   }
 
   func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {
     var byHead: [Int: [Int]] = [:]
     for (index, exemplar) in exemplars.enumerated() {
-      byHead[heads[Int(exemplar.inputs[0])], default: []].append(index)
+      byHead[exemplar.head ?? places[Int(exemplar.inputs[0])].head, default: []].append(index)
     }
     return byHead.keys.sorted().compactMap { head in
       guard let sources = byHead[head] else { return nil }
-      let features = backend.empty(sources.count, table.columns)
-      backend.gather(table, tokens: sources.map { exemplars[$0].inputs[0] }, into: features)
-      var batch = Batch(features: features, labels: sources.map { exemplars[$0].targets[0] }, head: head)
+      let pixels = features(sources.map { places[Int(exemplars[$0].inputs[0])] }, on: backend)
+      var batch = Batch(features: pixels, labels: sources.map { exemplars[$0].targets[0] }, head: head)
       batch.sources = sources
       batch.objectives = Objectives(sources.map { exemplars[$0] })
       return batch
     }
   }
 
-  /// The probe of a plan, asking the head of its home stage.
-  static func definition(_ probe: ProbePlan, _ plan: ExperimentPlan, _ heads: ClassifierDescription.Heads) throws
+  /// One row of pixels for each place, in its task's order.
+  private func features(_ places: [Place], on backend: any Backend) -> Tensor {
+    let width = table.columns
+    let features = backend.empty(places.count, width)
+    guard places.contains(where: { $0.order != nil }) else {
+      backend.gather(table, tokens: places.map(\.row), into: features)
+      return features
+    }
+    let (from, to) = (table.buffer, features.buffer)
+    for (index, place) in places.enumerated() {
+      let (source, target) = (Int(place.row) * width, index * width)
+      if let order = place.order {
+        let pixels = orders[order]
+        for pixel in 0..<width { to[target + pixel] = from[source + pixels[pixel]] }
+      } else {
+        for pixel in 0..<width { to[target + pixel] = from[source + pixel] }
+      }
+    }
+    return features
+  }
+
+  /// The probe of a plan with its images, which must be as large as those the network is trained on.
+  func probe(_ plan: ProbePlan, _ experiment: ExperimentPlan, _ heads: ClassifierDescription.Heads) throws
+    -> PreparedProbe
+  {
+    let probe = try PreparedProbe(images: Self.definition(plan, experiment, heads))
+    let inputs = network.configuration.inputs
+    guard let size = probe.features, size == inputs else {
+      throw RunError(
+        ExitCode.badData, "probe \(plan.name): images of \(probe.features ?? 0) pixels, the stages have \(inputs)",
+        hint: "give the probe the stage's pad")
+    }
+    return probe
+  }
+
+  /// What a probe of the plan asks: the head of its home stage.
+  private static func definition(_ probe: ProbePlan, _ plan: ExperimentPlan, _ heads: ClassifierDescription.Heads)
+    throws
     -> ProbeDefinition
   {
     guard let source = probe.images else {
@@ -169,6 +237,8 @@ public final class ImageClassifier {
     var images = ProbeDefinition.ImageSource(images: source.images, labels: source.labels)
     images.classes = source.classes
     images.permuteSeed = source.permuteSeed.map { UInt64(bitPattern: Int64($0)) }
+    images.pad = source.pad ?? 0
+    images.normalization = source.normalize.map { (Float($0.mean), Float($0.std)) }
     images.countsWithinClasses = heads != .class
     if heads == .task {
       guard let home = probe.home.flatMap({ home in plan.stages.firstIndex { $0.name == home } }) else {

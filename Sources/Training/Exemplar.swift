@@ -33,6 +33,8 @@ public struct Exemplar: Sendable, Equatable {
   public var soft: SoftTargets?
   /// Of the soft loss.
   public var softWeight: Float = 0
+  /// Which head answers, where it is not the sequence's own.
+  public var head: Int?
 
   public init(inputs: [Int32], targets: [Int32]) {
     self.inputs = inputs

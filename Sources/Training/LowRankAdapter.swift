@@ -208,7 +208,7 @@ extension LowRankAdapter: Archivable {
     base.write(base.values, to: writer, under: "base", description: "adapted weights as the stage found them")
     factors.write(factors.values, to: writer, under: "factors", description: "A and B of each adapted weight")
     writer.group("optimizer", description: "state of the factors' optimizer")
-    writer.integers("optimizer/steps", [optimizer.steps], description: "steps taken since its state was new")
+    writer.integers("optimizer/steps", optimizer.steps, description: "steps of each factor since its moments were new")
     for (name, moment, description) in moments {
       factors.write(moment, to: writer, under: name, description: description)
     }
@@ -217,7 +217,11 @@ extension LowRankAdapter: Archivable {
   public func restore(from reader: any StateReader) throws {
     try base.restore(base.values, from: reader, under: "base")
     try factors.restore(factors.values, from: reader, under: "factors")
-    optimizer.resume(steps: try reader.integers("optimizer/steps").first ?? 0)
+    let steps = try reader.integers("optimizer/steps")
+    guard steps.count == factors.parameters.count else {
+      throw AdapterError(description: "the checkpoint's adapter belongs to other weights")
+    }
+    optimizer.resume(steps: steps)
     for (name, moment, _) in moments { try factors.restore(moment, from: reader, under: name) }
   }
   private var moments: [(String, Tensor, String)] {

@@ -31,8 +31,9 @@ public struct OptimizerSettings: Sendable, Equatable {
 /// - Cost: AdamW 28 bytes a parameter and step, 8 more for each pull with its own curvature and anchor
 public final class Optimizer {
   public let settings: OptimizerSettings
-  /// Steps taken since the state was new.
-  public internal(set) var steps = 0
+  /// Steps that each parameter has taken since its moments were new: bias corrections go by these, so a head that first
+  /// receives a gradient late begins like any other.
+  public private(set) var steps: [Int]
   /// AdamW's first moment, or SGD's momentum buffer. [1, P]
   public let first: Tensor?
   /// AdamW's second moment. [1, P]
@@ -44,19 +45,19 @@ public final class Optimizer {
     self.settings = settings
     self.store = store
     self.backend = backend
+    steps = [Int](repeating: 0, count: store.parameters.count)
     let needsFirst = settings.kind == .adamw || settings.momentum != 0
     first = needsFirst ? backend.zeros(1, store.count) : nil
     second = settings.kind == .adamw ? backend.zeros(1, store.count) : nil
   }
 
-  /// Forgets moments and step count: a new stage begins.
-  public func reset() {
-    steps = 0
-    if let first { backend.fill(first, 0) }
-    if let second { backend.fill(second, 0) }
-  }
   /// Continues a restored state, whose moments have been written into `first` and `second`.
-  public func resume(steps: Int) { self.steps = steps }
+  ///
+  /// - Parameter steps: of each parameter; a single number stands for all of them
+  public func resume(steps: [Int]) {
+    precondition(steps.count == 1 || steps.count == self.steps.count, "\(steps.count) step counts")
+    self.steps = steps.count == 1 ? self.steps.map { _ in steps[0] } : steps
+  }
 
   /// Moves the parameters that received a gradient; the others, frozen or idle, keep every bit.
   ///
@@ -66,9 +67,9 @@ public final class Optimizer {
   public func update(
     along accumulator: Accumulator, learningRate: Double, gradientScale: Float, pulls: [QuadraticPull]
   ) -> Double {
-    steps += 1
+    for (index, parameter) in store.parameters.enumerated() where moves(parameter, accumulator) { steps[index] += 1 }
     var penalty = 0.0
-    for (range, decays) in ranges(accumulator) {
+    for (range, decays, steps) in ranges(accumulator) {
       let parameters = store.values.slice(range)
       let gradient = accumulator.gradient.slice(range)
       let local = pulls.map { $0.slice(range) }
@@ -89,15 +90,21 @@ public final class Optimizer {
     return penalty
   }
 
-  /// Neighbouring parameters with a gradient and the same decay, as one range.
-  private func ranges(_ accumulator: Accumulator) -> [(Range<Int>, decays: Bool)] {
-    var ranges: [(Range<Int>, decays: Bool)] = []
-    for parameter in store.parameters where parameter.isTrainable && accumulator.hasGradient(parameter) {
+  private func moves(_ parameter: Parameter, _ accumulator: Accumulator) -> Bool {
+    parameter.isTrainable && accumulator.hasGradient(parameter)
+  }
+
+  /// Neighbouring parameters with a gradient, the same decay and the same number of steps, as one range.
+  private func ranges(_ accumulator: Accumulator) -> [(Range<Int>, decays: Bool, steps: Int)] {
+    var ranges: [(Range<Int>, decays: Bool, steps: Int)] = []
+    for (index, parameter) in store.parameters.enumerated() where moves(parameter, accumulator) {
       let decays = parameter.decays && settings.weightDecay != 0
-      if let last = ranges.last, last.0.upperBound == parameter.range.lowerBound, last.decays == decays {
+      if let last = ranges.last, last.0.upperBound == parameter.range.lowerBound, last.decays == decays,
+        last.steps == steps[index]
+      {
         ranges[ranges.count - 1].0 = last.0.lowerBound..<parameter.range.upperBound
       } else {
-        ranges.append((parameter.range, decays))
+        ranges.append((parameter.range, decays, steps[index]))
       }
     }
     return ranges
@@ -109,18 +116,20 @@ public final class Optimizer {
   /// - Parameters:
   ///   - rate: ηλ
   ///   - bound: at least the slope of the force along every parameter's own axis, the others' influence included
-  public func step(_ range: Range<Int>, against force: Tensor, bound: Tensor, rate: Float) {
+  public func step(_ parameter: Parameter, against force: Tensor, bound: Tensor, rate: Float) {
+    let range = parameter.range
+    let taken = zip(store.parameters, steps).first { $0.0 === parameter }?.1 ?? 1
     backend.dampedStep(
       store.values.slice(range), force: force, bound: bound,
       secondMoment: settings.kind == .adamw ? second?.slice(range) : nil,
-      correction: Float(1 / (1 - Maths.pow(Double(settings.beta2), Double(steps)))), epsilon: settings.epsilon,
+      correction: Float(1 / (1 - Maths.pow(Double(settings.beta2), Double(taken)))), epsilon: settings.epsilon,
       rate: rate)
   }
 
   /// √Σg² over the parameters with a gradient.
   public func gradientNorm(_ accumulator: Accumulator) -> Double {
     var sum = 0.0
-    for (range, _) in ranges(accumulator) {
+    for (range, _, _) in ranges(accumulator) {
       let gradient = accumulator.gradient.slice(range)
       sum += backend.dot(gradient, gradient)
     }

@@ -19,7 +19,7 @@ extension Network {
     targets.reserveCapacity(exemplars.count)
     for part in exemplars.runs(ofTokens: batchTokens) {
       var found = [SoftTargets?](repeating: nil, count: part.count)
-      for batch in makeBatches(part.map { Exemplar(inputs: $0.inputs, targets: $0.targets) }) {
+      for batch in makeBatches(part.map(\.bare)) {
         let head = head(batch.head)
         let width = min(count, head.linear.outputs)
         var (classes, values): ([Int32], [Float]) = ([], [])
@@ -44,6 +44,15 @@ extension Network {
       }
     }
     return targets
+  }
+}
+
+extension Exemplar {
+  /// The sequence without what a method has laid on it.
+  fileprivate var bare: Exemplar {
+    var bare = Exemplar(inputs: inputs, targets: targets)
+    bare.head = head
+    return bare
   }
 }
 

@@ -46,6 +46,7 @@ struct Bench {
     return switch task {
     case .train: try train(pulled: false)
     case .ewc: try train(pulled: true)
+    case .method: throw usage("task method needs a --method")
     case .fisher: try fisher()
     case .gemm: products()
     case .attention: attention()

@@ -10,12 +10,13 @@ struct BenchCommand: ParsableCommand {
     commandName: "bench", abstract: "Measure throughput on a named model shape with random weights.",
     discussion: """
       train: a full AdamW step. ewc: the same with the penalty of consolidated pasts, in turn with plain steps.
+      method: a step with any method of the catalog, in turn with plain steps (--method, --set key=value).
       fisher: the exact per-sequence empirical diagonal. gemm, attention, head, optimizer: the parts. checkpoint, tokenize:
       what surrounds training.
       """)
 
   enum Task: String, ExpressibleByArgument, CaseIterable {
-    case train, ewc, fisher, gemm, attention, head, optimizer, checkpoint, tokenize
+    case train, ewc, method, fisher, gemm, attention, head, optimizer, checkpoint, tokenize
   }
 
   @Argument(help: "What to measure.")
@@ -27,17 +28,26 @@ struct BenchCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Tokens a sequence.", valueName: "n"))
   var seq = 256
   @OptionGroup var inputs: BenchInputs
+  @Option(help: ArgumentHelp("The method of task method.", valueName: "name"))
+  var method: String?
+  @Option(
+    help: ArgumentHelp("An option of it, such as fisher.structure=kronecker; may be repeated.", valueName: "key=value"))
+  var set: [String] = []
   @OptionGroup var precision: PrecisionOption
   @OptionGroup var threads: ThreadOption
   @Option(help: ArgumentHelp("Measured steps, after two that are not; the median counts.", valueName: "n"))
   var steps = 5
-  @Flag(help: "Compute blocks again on the way back instead of keeping them (train, ewc and fisher).")
+  @Flag(help: "Compute blocks again on the way back instead of keeping them (train, ewc, method and fisher).")
   var gradientCheckpointing = false
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
-    if gradientCheckpointing, ![.train, .ewc, .fisher].contains(task) {
+    guard (task == .method) == (method != nil), set.isEmpty || method != nil else {
+      throw usage("--method and --set belong to task method, which needs a --method")
+    }
+    let benched = try method.map { try BenchedMethod($0, set) }
+    if gradientCheckpointing, ![.train, .ewc, .method, .fisher].contains(task) {
       throw usage("--gradient-checkpointing has no effect on \(task.rawValue)")
     }
     for (name, value, most) in [("batch", batch, 65_536), ("seq", seq, 65_536), ("steps", steps, 100_000)]
@@ -52,7 +62,7 @@ struct BenchCommand: ParsableCommand {
     let bench = try inputs.bench(
       task, model, batch: batch, length: seq, steps: steps, recomputes: gradientCheckpointing, backend: backend)
     let before = MachinePeak.gigaflops(threads: backend.threads)
-    let result = try bench.measure(task)
+    let result = try benched.map { try bench.method($0) } ?? bench.measure(task)
     // The better of two readings: another process may have been in the way of one.
     let peak = max(before, MachinePeak.gigaflops(threads: backend.threads))
     let members = report(result, bench: bench, peak: peak)

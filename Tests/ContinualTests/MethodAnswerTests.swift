@@ -60,6 +60,28 @@ struct RowWorld {
 }
 
 @Suite struct MethodAnswerTests {
+  // MARK: Optimizer
+
+  /// Bias corrections go by each parameter's own steps: a head that begins late moves like one that begins at once.
+  @Test func lateHeadsBeginLikeEarlyOnes() throws {
+    let backend = CPUBackend(threads: 1)
+    func network() -> MLP {
+      MLP(MLPConfiguration(inputs: 2, hiddenSizes: [], classes: [2, 2]), random: RandomStream(seed: 1), on: backend)
+    }
+    func batch(_ head: Int) -> Batch { Batch(features: backend.tensor([0.4, -1], 1, 2), labels: [1], head: head) }
+    func moved(_ network: MLP, after idle: Int) -> [Float] {
+      let train = TrainStep(
+        network, optimizer: Optimizer(OptimizerSettings(), network.parameters, on: backend), on: backend)
+      for _ in 0..<idle { _ = train([batch(0)], learningRate: 0.01, maximumNorm: 0) }
+      let head = network.parameters["heads.1.weight"]?.value
+      let start = head?.toArray() ?? []
+      _ = train([batch(1)], learningRate: 0.01, maximumNorm: 0)
+      return zip(head?.toArray() ?? [], start).map { $0.0 - $0.1 }
+    }
+    let (early, late) = (moved(network(), after: 0), moved(network(), after: 40))
+    #expect(early == late && early.allSatisfy { abs(abs($0) - 0.01) < 1e-4 })
+  }
+
   // MARK: SI
 
   private func path(of si: SynapticIntelligence, _ world: RowWorld) throws -> [Float] {
@@ -123,6 +145,97 @@ struct RowWorld {
     #expect(si.pulls[0].strength == 2)
   }
 
+  // MARK: RWalk, freezing, annealing
+
+  /// Two steps in a window of two: F and s by hand, each scaled by its own maximum.
+  @Test func walkScoresByHand() throws {
+    let world = RowWorld()
+    let walk = RiemannianWalk(
+      strength: 0.5, alpha: 0.25, window: 2, epsilon: 1e-4, examples: 24, world.store, on: world.backend)
+    try walk.consolidate(world.past(0))
+    var f = try DiagonalFisher.estimate(
+      world.network, over: world.exemplars.runs(ofTokens: 8).flatMap { world.batches(Array($0)) },
+      recipe: FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 24),
+      random: world.past(0).random.forked("fisher"), on: world.backend
+    ).values.toArray()
+    // The choice of all examples is a shuffle, and draws belong to places: only sums over all agree, up to the draws.
+    let first = try #require(walk.pulls.first?.curvature?.toArray())
+    #expect(abs((first.max() ?? 0) - 1) < 1e-6)
+    f = first
+    try walk.stageWillBegin(world.stage())
+    let train = world.trainer(.sgd)
+    var path = [Float](repeating: 0, count: f.count)
+    let start = world.store.values.toArray()
+    // The running F starts unscaled: its scale is read off the state.
+    let state = MemoryState()
+    walk.write(to: state)
+    let running = world.backend.empty(1, world.store.count)
+    try world.store.restore(running, from: state, under: "fisher")
+    f = running.toArray()
+    for _ in 0..<2 {
+      let sink = Accumulator(world.store, on: world.backend)
+      _ = world.network.backward(
+        world.batches(world.exemplars)[0], seed: CrossEntropySeed(scale: 1 / 24), sink: sink, on: world.backend)
+      let (g, before) = (sink.gradient.toArray(), world.store.values.toArray())
+      _ = train(world.compose(world.exemplars, [walk]), learningRate: 0.05, maximumNorm: 0, methods: [walk])
+      let after = world.store.values.toArray()
+      for i in f.indices {
+        f[i] = 0.75 * f[i] + 0.25 * 24 * g[i] * g[i]
+        path[i] -= g[i] * (after[i] - before[i])
+      }
+    }
+    let end = world.store.values.toArray()
+    let scores = f.indices.map { i in
+      max(0, path[i]) / (0.5 * f[i] * (end[i] - start[i]) * (end[i] - start[i]) + 1e-4)
+    }
+    try walk.consolidate(world.past(1))
+    let found = try #require(walk.pulls.first?.curvature?.toArray())
+    let (largestF, largestS) = (f.max() ?? 1, scores.max() ?? 1)
+    for i in f.indices {
+      let wanted = f[i] / largestF + scores[i] / largestS
+      #expect(abs(found[i] - wanted) < 1e-3 * max(1, wanted), "\(i): \(found[i]) against \(wanted)")
+    }
+    #expect(walk.pulls[0].strength == 1)
+  }
+
+  @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd]) func frozenMassStandsStill(kind: OptimizerSettings.Kind) throws
+  {
+    let world = RowWorld()
+    let freezing = FisherFreezing(mass: 0.5, world.store, on: world.backend)
+    let fisher = (0..<world.store.count).map { Float($0 % 10) }
+    freezing.hold(world.backend.tensor(fisher, 1, fisher.count))
+    let held = try #require(freezing.pulls.first?.curvature?.toArray())
+    let (total, inHeld) = (fisher.reduce(0, +), zip(fisher, held).reduce(0) { $0 + $1.0 * $1.1 })
+    // At least half of the mass, and without the smallest of them less than half.
+    #expect(inHeld >= total / 2 && inHeld - 9 < total / 2)
+    #expect(zip(fisher, held).allSatisfy { $0.0 >= 8 ? $0.1 == 1 : true } && held.contains(0))
+    let start = world.store.values.toArray()
+    let train = world.trainer(kind)
+    for _ in 0..<5 {
+      _ = train(world.batches(world.exemplars), learningRate: 0.05, maximumNorm: 1, methods: [freezing])
+    }
+    for (i, (a, b)) in zip(start, world.store.values.toArray()).enumerated() where held[i] == 1 {
+      #expect(abs(a - b) <= 1e-6 * max(abs(a), 1e-3), "\(i)")
+    }
+    #expect(zip(start, world.store.values.toArray()).contains { $0.0 != $0.1 })
+  }
+
+  @Test func annealingLetsGo() throws {
+    let world = RowWorld()
+    let l2sp = L2SP(
+      strength: 3, form: .coupled, anchor: .previous, annealing: .init(at: 0.5, rate: 2), world.store,
+      on: world.backend)
+    try l2sp.consolidate(world.past(0))
+    try l2sp.stageWillBegin(
+      StageScope(network: world.network, stage: 1, name: "s", tokens: 1, random: RandomStream(seed: 1), steps: 8))
+    let train = world.trainer()
+    for step in 0..<8 {
+      let wanted = 3 / (1 + Maths.exp(2 * (Double(step) - 4)))
+      #expect(abs(Double(l2sp.pulls[0].strength) - wanted) < 1e-5)
+      _ = train(world.batches(world.exemplars), learningRate: 0.01, maximumNorm: 0, methods: [l2sp])
+    }
+  }
+
   // MARK: MAS
 
   /// f = Wx + b: ∂‖f‖²/∂W = 2 f xᵀ, its magnitude averaged over examples.
@@ -178,6 +291,7 @@ struct RowWorld {
     let world = RowWorld()
     let lwf = LearningWithoutForgetting(
       alpha: 1, temperature: temperature, topK: topK, world.store, on: world.backend)
+    try lwf.consolidate(world.past(0))
     try lwf.stageWillBegin(world.stage())
     var taught = world.exemplars
     var composition = Composition(
@@ -221,6 +335,17 @@ struct RowWorld {
     // T·(p^T − q^T) tends to the difference of centred logits ÷ V.
     #expect(norms[2] > 0.5 * norms[0] && norms[2] < 2 * norms[0])
     #expect(abs(norms[2] / norms[1] - 1) < 0.2)
+  }
+
+  /// A model without a past is nobody's teacher.
+  @Test func noPastNoTeacher() throws {
+    let world = RowWorld()
+    let lwf = LearningWithoutForgetting(alpha: 1, world.store, on: world.backend)
+    try lwf.stageWillBegin(world.stage())
+    #expect(world.compose(world.exemplars, [lwf])[0].objectives == nil)
+    try lwf.consolidate(world.past(1))
+    try lwf.stageWillBegin(world.stage(2))
+    #expect(world.compose(world.exemplars, [lwf])[0].objectives != nil)
   }
 
   // MARK: DER

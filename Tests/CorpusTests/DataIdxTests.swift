@@ -8,11 +8,11 @@ import Testing
   let images: [UInt8] = [0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 255, 51, 0, 255, 255]
   let labels: [UInt8] = [0, 0, 8, 1, 0, 0, 0, 3, 7, 1, 7]
 
-  func read(_ images: [UInt8], _ labels: [UInt8], classes: [Int]? = nil) throws -> IdxImages {
+  func read(_ images: [UInt8], _ labels: [UInt8], classes: [Int]? = nil, first: Int? = nil) throws -> IdxImages {
     try withTemporaryDirectory { directory in
       try IdxImages.read(
         images: writeFile(images, to: "i", in: directory), labels: writeFile(labels, to: "l", in: directory),
-        classes: classes)
+        classes: classes, first: first)
     }
   }
 
@@ -24,6 +24,25 @@ import Testing
     }
     let some = try read(images, labels, classes: [1])
     #expect(some.labels == [1] && some.pixels == [0.2, 0])
+  }
+
+  @Test func theFirstOfTheWantedClassesAreKept() throws {
+    #expect(try read(images, labels, first: 2).labels == [7, 1])
+    #expect(try read(images, labels, classes: [7], first: 1).pixels == [0, 1])
+    #expect(try read(images, labels, classes: [7], first: 9).pixels == [0, 1, 1, 1])
+  }
+
+  @Test func aFrameIsBlackAndNormalizedWithTheRest() throws {
+    let image = try read(images, labels, classes: [1])
+    let framed = image.padded(by: 1)
+    #expect(framed.rows == 3 && framed.columns == 4 && framed.labels == [1])
+    #expect(framed.pixels == [0, 0, 0, 0, 0, 0.2, 0, 0, 0, 0, 0, 0])
+    #expect(image.padded(by: 0).pixels == image.pixels)
+    let scaled = framed.normalized(mean: 0.1, std: 0.5).pixels
+    #expect(scaled[0] == (0 - 0.1) / 0.5 as Float && scaled[5] == (0.2 - 0.1) / 0.5 as Float)
+    // Both images of two get frames of their own.
+    let both = try read(images, labels, first: 2).padded(by: 1).pixels
+    #expect(both[5...6] == [0, 1] && both[17...18] == [0.2, 0] && both.filter { $0 != 0 }.count == 2)
   }
 
   @Test func permutationMovesPixelsAlike() throws {

@@ -228,4 +228,20 @@ import Testing
       for r in 0..<terms.rows { contributions.append((Int32(r), vector.range, row(terms, r))) }
     }
   }
+
+  /// Looking ends when the sum scatters little enough, not before four batches, and never without a tolerance.
+  @Test func toleranceStopsEarly() throws {
+    let model = try llama(on: backend)
+    let batches = (0..<60).map { batch([[0, 3, 1, 2][$0 % 4]]) }
+    func seen(_ tolerance: Double) throws -> Int {
+      try DiagonalFisher.estimate(
+        model, over: batches,
+        recipe: FisherRecipe(labels: .observed, unit: .sequence, examples: 1000, tolerance: tolerance),
+        random: RandomStream(seed: 1), on: backend
+      ).sequences
+    }
+    let (loose, middle, tight) = (try seen(0.9), try seen(0.15), try seen(1e-6))
+    #expect(loose == 4 && middle > 4 && middle < 60 && tight == 60)
+    #expect(try seen(0) == 60)
+  }
 }

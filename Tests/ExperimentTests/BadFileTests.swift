@@ -39,6 +39,7 @@ private func end(
 ) -> Bad {
   Bad("end \(text)", "", text + "\n", line, column, message, hint: hint, exit: exit)
 }
+private let pictures = "    datasets: [ { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, "
 private func stage(
   _ text: String, _ line: Int, _ column: Int, _ message: String, hint: String? = nil, exit: Int32 = 78
 ) -> Bad {
@@ -135,10 +136,13 @@ let badFiles: [Bad] = [
     34, "keep has no effect"),
   Bad(
     "agem", data, data + "    training: { adapter: lora }\nmethods: [ { agem: { sample_tokens: 5 } } ]\n", 10, 14,
-    "agem moves the weights themselves", hint: "use replay or der"),
+    "agem moves the weights themselves", hint: "use another method"),
   Bad(
     "gem in a stage", data, data + "    training: { adapter: lora }\n    methods: [ replay, gem ]\n", 10, 24,
     "gem moves the weights themselves"),
+  Bad(
+    "frozen by Fisher", data, data + "    training: { adapter: lora }\n    methods: [ fisher_freeze ]\n", 10, 16,
+    "fisher_freeze holds single weights"),
   Bad(
     "kronecker", data,
     data + "    training: { adapter: lora }\ncompare: { k: [ { ewc: { fisher: { structure: kronecker } } } ] }\n", 10,
@@ -185,6 +189,14 @@ let badFiles: [Bad] = [
     hint: "did you mean 'text'?"),
   stage(
     "    datasets: [ { type: idx_images, path: data/mnist/images } ]", 8, 17, "the key 'images' is missing"),
+  stage(pictures + "pad: -1 } ]", 8, 96, "-1 is out of range; expected an integer from 0 to 32767"),
+  stage(pictures + "limit: 0 } ]", 8, 98, "expected an integer of 1 or more"),
+  stage(pictures + "normalize: 0.5 } ]", 8, 102, "expected a mapping"),
+  stage(pictures + "normalize: { mean: 0.1 } } ]", 8, 102, "the key 'std' is missing"),
+  stage(pictures + "normalize: { mean: 0.1, std: 0 } } ]", 8, 120, "expected a number above 0"),
+  stage(
+    pictures + "normalize: { mean: 0.1, sd: 1, std: 1 } } ]", 8, 115, "unknown key 'sd'", hint: "did you mean 'std'?"),
+  stage("    datasets: [ { path: data/medical/train.jsonl, pad: 2 } ]", 8, 51, "unknown key 'pad'"),
   stage("    datasets: []", 8, 15, "expected at least one dataset"),
   // Probes.
   end(

@@ -120,14 +120,16 @@ let full = """
       methods: []
     - name: digits
       datasets:
-        - { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, classes: [0, 1], permute_seed: 3 }
+        - { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, classes: [0, 1], permute_seed: 3,
+            limit: 500, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
       training: { adapter: lora, lora_r: 4, lora_alpha: 8, lora_targets: ["*.weight"], lora_orthogonality: 0.5 }
   probes:
     - { name: general, path: data/general/test.txt, type: text, metrics: [perplexity], documents: file, limit: 7 }
     - { name: blimp, path: data/probes/blimp.jsonl, type: minimal_pairs, metrics: [acc] }
     - { name: casehold, path: data/probes/casehold.jsonl, type: multiple_choice, metrics: [acc_norm, acc],
         num_fewshot: 2, fewshot_path: data/probes/shots.jsonl, home: legal.two, prompt: "Q: {question}\\n" }
-    - { name: digits, type: class, images: data/mnist/images, labels: data/mnist/labels, classes: [0], permute_seed: 4 }
+    - { name: digits, type: class, images: data/mnist/images, labels: data/mnist/labels, classes: [0], permute_seed: 4,
+        limit: 100, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
   evaluate: { at: [stage_end], eval_steps: 50, watch_items: 32, confidence: 90%, bootstrap: 500, window: 128 }
   data_checks:
     exact_duplicates: warn

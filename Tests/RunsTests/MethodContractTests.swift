@@ -36,6 +36,14 @@ import Testing
       method: "ewc", stack: "[ { ewc: { lambda: 5, fisher: { labels: observed, unit: batch, batch: 8 } } } ]",
       idle: "[ { ewc: { lambda: 0 } } ]"),
     Entry(method: "l2sp", stack: "[ { l2sp: { lambda: 0.5 } } ]", idle: "[ { l2sp: { lambda: 0 } } ]"),
+    Entry(method: "l2sp", stack: "[ { l2sp: { lambda: 5, anneal: sigmoid, anneal_rate: 2 } } ]"),
+    Entry(
+      method: "rwalk", stack: "[ { rwalk: { lambda: 0.5, window: 3, examples: 24 } } ]",
+      idle: "[ { rwalk: { lambda: 0 } } ]"),
+    Entry(
+      method: "fisher_freeze", stack: "[ { fisher_freeze: { mass: 0.7, examples: 24 } } ]",
+      idle: "[ { fisher_freeze: { mass: 0 } } ]"),
+    Entry(method: "replay", stack: "[ { replay: { ratio: 0.3, weight: 2, budget_tokens: 400 } } ]"),
     Entry(method: "replay", stack: "[ { replay: { ratio: 0.3, selection: surprise, budget_tokens: 400 } } ]"),
     Entry(
       method: "replay", stack: "[ { replay: { ratio: 0.3, learn: distill, top_k: 9, budget_tokens: 400 } } ]",

@@ -81,10 +81,11 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       .form,
       OptionSchema(
-        "fisher.labels", .word(["sampled", "observed", "expected"], notYet: []), default: .word("sampled"),
+        "fisher.labels", .word(["sampled", "observed", "expected", "predicted"], notYet: []), default: .word("sampled"),
         """
         Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the \
-        so-called empirical Fisher), or the exact expectation (classifiers).
+        so-called empirical Fisher), the exact expectation (classifiers), or the likeliest label (predicted; what some \
+        published code does, for comparison only).
         """),
       OptionSchema(
         "fisher.unit", .word(["sequence", "position", "batch"], notYet: []), default: .word("sequence"),
@@ -107,6 +108,13 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """
         How many training sequences (or classifier examples) the Fisher is averaged over; all takes \
         every one.
+        """),
+      OptionSchema(
+        "fisher.tolerance", .share(maximum: 1, open: false), default: .number(0),
+        onlyWith: .init("fisher.structure", ["diagonal"]),
+        """
+        Fewer examples will do once the relative standard error of ΣF over batches is this small; 0 looks at all of \
+        them.
         """),
       OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
@@ -141,6 +149,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       switch ingredients.word("fisher.labels") {
       case "observed": .observed
       case "expected": .expected
+      case "predicted": .predicted
       default: .sampled(count: ingredients.integer("fisher.samples") ?? 1)
       }
     self.init(
@@ -152,7 +161,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         fisher: FisherRecipe(
           labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
           structure: ingredients.word("fisher.structure").flatMap(FisherRecipe.Structure.init) ?? .diagonal,
-          examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1)),
+          examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1,
+          tolerance: ingredients.number("fisher.tolerance") ?? 0)),
       ingredients.store, on: ingredients.backend)
   }
 
@@ -189,7 +199,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         backend.add(force, scaled: 1, into: sums[index].force)
       } else if factored.count == 1 {
         step.optimizer.step(
-          parameter.range, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
+          parameter, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
           rate: Float(step.learningRate) * strength)
       } else {
         sums.append((parameter, force))
@@ -197,7 +207,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     }
     for (parameter, force) in sums {
       step.optimizer.step(
-        parameter.range, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
+        parameter, against: force.slice(0..<force.count), bound: bounds.slice(parameter.range),
         rate: Float(step.learningRate) * strength)
     }
     return penalty

@@ -33,15 +33,20 @@ public final class ExperienceReplay: ConfigurableMethod {
         past gets the same share of the budget; surprise: likewise, and of each past the documents that the model \
         finds hardest once it has learned them.
         """),
+      OptionSchema(
+        "weight", .number(minimum: 0, open: true, words: []), default: .number(1),
+        onlyWith: .init("learn", ["tokens"]), "Weight of a rehearsed token's loss; a token of the stage has 1."),
     ] + Distillation.options)
 
   private let rehearsal: Rehearsal
   private let distillation: Distillation
+  private let weight: Float
 
   public init(
-    ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection,
+    ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection, weight: Double = 1,
     distillation: Distillation = Distillation(weight: 0)
   ) {
+    self.weight = Float(weight)
     rehearsal = Rehearsal(ratio: ratio, budgetTokens: budgetTokens, selection: selection)
     self.distillation = distillation
   }
@@ -50,7 +55,7 @@ public final class ExperienceReplay: ConfigurableMethod {
     self.init(
       ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
       selection: ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
-      distillation: Distillation(ingredients))
+      weight: ingredients.number("weight") ?? 1, distillation: Distillation(ingredients))
   }
 
   public func stageWillBegin(_ scope: StageScope) throws { rehearsal.begin(scope.random) }
@@ -59,7 +64,11 @@ public final class ExperienceReplay: ConfigurableMethod {
 
   /// Sequences of the past for a micro-batch of so many input tokens.
   public func rehearse(stageTokens tokens: Int) -> [Exemplar] {
-    rehearsal.draw(stageTokens: tokens).map(distillation.taught)
+    rehearsal.draw(stageTokens: tokens).map { exemplar in
+      var exemplar = exemplar
+      exemplar.weight = weight
+      return distillation.taught(exemplar)
+    }
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {

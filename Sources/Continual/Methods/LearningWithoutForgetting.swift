@@ -6,7 +6,8 @@ import Training
 /// loss + α·T²·KL(p_before^T ‖ p^T), averaged over the stage's target tokens.
 ///
 /// The teacher is the model as the stage found it; it is asked about every batch (online), or about every sequence once
-/// (cached). Its likeliest classes count one by one, the others as one outcome.
+/// (cached). Its likeliest classes count one by one, the others as one outcome. Where every stage has a head of its own,
+/// the heads of earlier stages are asked about the new inputs, each with the weight α.
 /// - Cost: a forward pass more a step; state: the teacher's 4 bytes a parameter
 /// - Trap: the teacher's distribution is the first argument of the divergence, and the factor T² keeps the gradient's
 ///   size when T changes
@@ -56,7 +57,14 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   private let backend: any Backend
   /// The parameters before the stage. [1, P]
   private var teacher: Tensor?
-  private var known: [[Int32]: SoftTargets] = [:]
+  private var known: [Key: SoftTargets] = [:]
+  private struct Key: Hashable {
+    let inputs: [Int32]
+    let head: Int?
+  }
+  /// Heads of pasts and of the running stage; a new model without a past is nobody's teacher.
+  private var pastHeads: Set<Int> = []
+  private var heads: Set<Int> = []
 
   public init(
     alpha: Double, temperature: Double = 2, topK: Int = 64, rows: Rows = .new, isCached: Bool = false,
@@ -84,11 +92,32 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   }
 
   public func compose(_ batch: inout Composition) {
-    guard alpha > 0, let teacher else { return }
+    heads.formUnion(batch.makeBatches(batch.stage).map(\.head))
+    guard alpha > 0, let teacher, !pastHeads.isEmpty else { return }
     store.with(teacher) {
-      if rows != .rehearsed { teach(&batch.stage, batch) }
+      if rows != .rehearsed {
+        if !heads.isDisjoint(with: pastHeads) { teach(&batch.stage, batch) }
+        // A head that the stage does not train answers beside it, on the same inputs.
+        for head in pastHeads.subtracting(heads).sorted() {
+          var asked = batch.stage.map { exemplar in
+            var asked = Exemplar(inputs: exemplar.inputs, targets: exemplar.targets.map { min($0, 0) })
+            asked.head = head
+            (asked.weight, asked.isCounted) = (0, false)
+            return asked
+          }
+          teach(&asked, batch)
+          batch.rehearsed += asked
+        }
+      }
       if rows != .new { teach(&batch.rehearsed, batch) }
     }
+  }
+
+  public func consolidate(_ scope: ConsolidationScope) throws {
+    pastHeads.formUnion(scope.past == 0 ? Set(scope.makeBatches(scope.sequences).map(\.head)) : heads)
+    // A base without text still knows what its only head says.
+    if scope.past == 0 { pastHeads.insert(0) }
+    heads.removeAll()
   }
 
   private func teach(_ exemplars: inout [Exemplar], _ batch: Composition) {
@@ -101,9 +130,10 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
       isCached
       ? exemplars.map { exemplar in
         // Each sequence alone: what is remembered must not depend on the batch in which it was first seen.
-        if let soft = known[exemplar.inputs] { return soft }
+        let key = Key(inputs: exemplar.inputs, head: exemplar.head)
+        if let soft = known[key] { return soft }
         let soft = ask([exemplar])[0]
-        known[exemplar.inputs] = soft
+        known[key] = soft
         return soft
       } : ask(exemplars)
     for index in exemplars.indices { (exemplars[index].soft, exemplars[index].softWeight) = (soft[index], alpha) }
@@ -111,12 +141,16 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
 
   public func write(to writer: any StateWriter) {
     writer.integers("has_teacher", [teacher == nil ? 0 : 1], description: "whether a stage has begun")
+    writer.integers("past_heads", pastHeads.sorted(), description: "heads that have learned something before the stage")
+    writer.integers("heads", heads.sorted(), description: "heads that the running stage trains")
     if let teacher {
       store.write(teacher, to: writer, under: "teacher", description: "parameters before the stage")
     }
   }
   public func restore(from reader: any StateReader) throws {
     known.removeAll()
+    pastHeads = Set(try reader.integers("past_heads"))
+    heads = Set(try reader.integers("heads"))
     guard try reader.integers("has_teacher").first == 1 else {
       teacher = nil
       return

@@ -66,6 +66,8 @@ public final class SynapticIntelligence: ConfigurableMethod {
   public func stageWillBegin(_ scope: StageScope) throws {
     backend.fill(path, 0)
     backend.copy(store.values, into: previous)
+    // Without a past the stage's own begin is where its path is measured from.
+    if pasts == 0 { backend.copy(store.values, into: anchor) }
   }
 
   public var pulls: [QuadraticPull] {
@@ -85,7 +87,7 @@ public final class SynapticIntelligence: ConfigurableMethod {
 
   public func consolidate(_ scope: ConsolidationScope) throws {
     let (omega, moved, now) = (path.buffer, anchor.buffer, store.values.toArray())
-    if pasts > 0 {
+    if scope.past > 0 {
       let sums = importance.buffer
       for i in sums.indices where omega[i] > 0 {
         let distance = now[i] - moved[i]

@@ -1,0 +1,108 @@
+// What a continual-learning method adds to a step: its steps in turn with plain ones.
+import Continual
+import Layers
+import Models
+import Runs
+import StrictJSON
+import TensorCore
+import Training
+
+/// A method of the catalog with some options set.
+struct BenchedMethod {
+  let name: String
+  let options: [String: OptionValue]
+
+  /// - Parameter settings: `key=value`, keys dotted as in experiment files
+  /// - Throws: `RunError` (64) for an unknown name, key or value
+  init(_ name: String, _ settings: [String]) throws {
+    guard let schema = MethodCatalog.schemas.first(where: { $0.name == name }) else {
+      throw usage("there is no method \(name)", hint: "retain list methods")
+    }
+    var options = Dictionary(uniqueKeysWithValues: schema.options.map { ($0.key, $0.defaultValue) })
+    for setting in settings {
+      let parts = setting.split(separator: "=", maxSplits: 1).map(String.init)
+      guard parts.count == 2, let option = schema.options.first(where: { $0.key == parts[0] }) else {
+        throw usage("--set \(setting): \(name) has no such option", hint: "retain explain \(name)")
+      }
+      switch option.kind {
+      case .integer where Int(parts[1]) != nil: options[option.key] = Int(parts[1]).map { .integer($0) }
+      case .number where Double(parts[1]) != nil, .share where Double(parts[1]) != nil:
+        options[option.key] = Double(parts[1]).map { .number($0) }
+      default: options[option.key] = .word(parts[1])
+      }
+    }
+    self.name = name
+    self.options = options
+  }
+
+  func make(_ store: ParameterStore, on backend: any Backend) -> (any ContinualMethod)? {
+    MethodCatalog.make(
+      name,
+      MethodIngredients(
+        number: { key in
+          switch options[key] {
+          case .number(let value): value
+          case .integer(let value): Double(value)
+          default: nil
+          }
+        },
+        integer: { if case .integer(let value) = options[$0] { value } else { nil } },
+        word: { if case .word(let value) = options[$0] { value } else { nil } }, store: store, backend: backend))
+  }
+}
+
+extension Bench {
+  /// A step with the method, composition included, in turn with a plain one on the same sequences.
+  ///
+  /// The base is consolidated from 64 sequences of random ids, and a stage has begun.
+  func method(_ benched: BenchedMethod) throws -> BenchResult {
+    let model = try transformer()
+    let store = model.parameters
+    guard let method = benched.make(store, on: backend) else { throw usage("there is no method \(benched.name)") }
+    let optimizer = Optimizer(OptimizerSettings(weightDecay: 0.01), store, on: backend)
+    let trainStep = TrainStep(model, optimizer: optimizer, on: backend)
+    let makeBatches: ([Exemplar]) -> [Batch] = { $0.isEmpty ? [] : [Batch($0)] }
+    let past = sequences(64, from: RandomStream(seed: 17).forked("past"), length: length)
+    var notes: [String] = []
+    let begun = Machine.seconds
+    try method.consolidate(
+      ConsolidationScope(
+        network: model, backend: backend, past: 0, name: "base", sequences: past, isReal: true,
+        tokens: 64 * length, batchTokens: tokens, makeBatches: makeBatches,
+        write: { [backend] count, length, temperature, random in
+          model.sampleSequences(
+            count: count, length: length, prefix: 0, temperature: temperature, random: random, on: backend
+          ).map { Exemplar(inputs: [0] + $0.dropLast(), targets: $0) }
+        }, random: RandomStream(seed: 17).forked("consolidation"), note: { notes.append($0) }))
+    let consolidation = Machine.seconds - begun
+    try method.stageWillBegin(
+      StageScope(
+        network: model, stage: 1, name: "bench", tokens: tokens, random: RandomStream(seed: 17), steps: steps))
+    let stage = sequences(batch, from: RandomStream(seed: 17).forked("tokens"), length: length)
+    var last: StepReport?
+    func step(_ methods: [any ContinualMethod]) {
+      var composition = Composition(
+        stage, network: model, backend: backend, batchTokens: tokens, makeBatches: makeBatches)
+      for method in methods { method.compose(&composition) }
+      last = trainStep(composition.batches, learningRate: learningRate, maximumNorm: 1, methods: methods)
+    }
+    let (plain, seconds, ratio) = medians({ step([]) }, { step([method]) })
+    return BenchResult(
+      seconds: seconds, tokens: tokens, operations: nil, loss: last?.loss,
+      details: [
+        .init("method", .string(benched.name)), .init("plain_seconds_per_step", .number(plain)),
+        .init("ratio_to_plain", .number(ratio)), .init("penalty", JSON(last?.penalty)),
+        .init("consolidation_seconds", .number(consolidation)),
+        .init("notes", .array(notes.map { .string($0) })),
+      ])
+  }
+
+  /// Sequences of random ids.
+  private func sequences(_ count: Int, from random: RandomStream, length: Int) -> [Exemplar] {
+    var random = random
+    return (0..<count).map { _ in
+      let ids = (0...length).map { _ in Int32(random.integer(below: configuration.vocabularySize)) }
+      return Exemplar(inputs: Array(ids.dropLast()), targets: Array(ids.dropFirst()))
+    }
+  }
+}
