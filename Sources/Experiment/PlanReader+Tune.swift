@@ -119,6 +119,9 @@ extension PlanReader {
         at: top.entry("training")?.value["gradient_checkpointing"]?.place ?? top.place, hint: "remove the key")
     }
     checkAdapters(plan, top)
+    if case .new(.mlp) = plan.baseModel, used.contains(where: { $0.name == "self_rehearsal" }) {
+      collector.report("self_rehearsal needs a model that writes text, not a classifier", at: place, hint: "remove it")
+    }
     guard plan.baseData.isEmpty, !plan.baseModel.isNew else { return }
     let warned = top.entry("methods")?.keyPlace ?? top.place
     if plan.methods.contains(where: { $0.name == "replay" }) {

@@ -228,7 +228,7 @@ public final class ChainRun {
           network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
           isReal: isReal, tokens: tokens, batchTokens: batchTokens,
           makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
-          write: writer(), sharing: past == 0 ? assembly.sharedBase : nil,
+          write: writer(), sharing: past == 0 ? assembly.sharedBase.owned(by: methodPlan.name) : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }

@@ -83,7 +83,15 @@ public struct ConsolidationScope {
 /// Results that depend on the past and a recipe alone, kept for the next run that asks.
 public final class SharedResults {
   private var results: [String: Any] = [:]
+  private var owners: [String: SharedResults] = [:]
   public init() {}
+  /// Results of one method alone: what others draw comes from other streams.
+  public func owned(by name: String) -> SharedResults {
+    if let known = owners[name] { return known }
+    let own = SharedResults()
+    owners[name] = own
+    return own
+  }
   public func result<Result>(_ key: String, _ compute: () throws -> Result) rethrows -> Result {
     if let known = results[key] as? Result { return known }
     let result = try compute()

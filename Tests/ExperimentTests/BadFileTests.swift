@@ -232,6 +232,10 @@ let badFiles: [Bad] = [
   model(
     "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 4, rope_theta: 1, tokenizer: models/tokenizer }",
     98, "unknown key 'rope_theta' in base_model"),
+  Bad(
+    "writing classifier", "models/base\ntraining:\n",
+    "{ architecture: mlp, hidden_sizes: [4], heads: task }\nmethods: [self_rehearsal]\ntraining:\n", 4, 10,
+    "needs a model that writes text"),
   // Not yet.
   end("gates:\n  - { probe: general }", 10, 5, "gates: not yet supported"),
   end("samples: [ \"The patient\" ]", 9, 12, "samples: not yet supported"),

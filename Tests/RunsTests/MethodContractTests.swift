@@ -65,6 +65,7 @@ import Testing
       method: "der", stack: "[ { der: { alpha: 1, beta: 0.5, ratio: 0.2, budget_tokens: 400, top_k: 9 } } ]",
       idle: "[ { der: { alpha: 0, beta: 0 } } ]"),
     Entry(method: "der", stack: "[ { der: { loss: mse, ratio: 0.2, budget_tokens: 400, top_k: 4096 } } ]"),
+    Entry(method: "der", stack: "[ { der: { insert: step, ratio: 0.2, budget_tokens: 400, top_k: 9 } } ]"),
     Entry(method: "agem", stack: "[ { agem: { budget_tokens: 400, sample_tokens: 60 } } ]", steps: 8, rate: "4e-2"),
     Entry(method: "gem", stack: "[ { gem: { budget_tokens: 200 } } ]", steps: 8, rate: "4e-2"),
     Entry(

@@ -33,7 +33,13 @@ public final class DarkExperienceReplay: ConfigurableMethod {
         "How many tokens the buffer holds."),
       OptionSchema(
         "selection", .word(["reservoir", "stage_balanced", "surprise"], notYet: []), default: .word("reservoir"),
-        "Which sequences stay in the buffer; as for replay."),
+        onlyWith: .init("insert", ["stage_end"]), "Which sequences stay in the buffer; as for replay."),
+      OptionSchema(
+        "insert", .word(["stage_end", "step"], notYet: []), default: .word("stage_end"),
+        """
+        stage_end: sequences enter the buffer when a stage has been learned; step: while it is learned, with the logits \
+        of that moment, as in the paper (reservoir only).
+        """),
       OptionSchema(
         "loss", .word(["mse", "kl"], notYet: []), default: .word("kl"),
         "kl: divergence of the kept distribution, the rest of the classes as one outcome; mse: squared logits."),
@@ -45,14 +51,22 @@ public final class DarkExperienceReplay: ConfigurableMethod {
   private let beta: Float
   private let topK: Int
   private let isSquared: Bool
+  private let insertsAtSteps: Bool
+  /// Sequences of the open step, in the order of the stage.
+  private var pending: [Exemplar] = []
+  private var past = 0
+  private var keys = RandomStream(seed: 0)
+  private var look: (batchTokens: Int, makeBatches: ([Exemplar]) -> [Batch])?
   /// The draws for α and for β.
   private let dark: Rehearsal
   private let plain: Rehearsal
 
   public init(
     alpha: Double, beta: Double, ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection,
-    isSquared: Bool, topK: Int
+    isSquared: Bool, topK: Int, insertsAtSteps: Bool = false
   ) {
+    precondition(!insertsAtSteps || selection == .reservoir, "only a reservoir takes sequences one by one")
+    self.insertsAtSteps = insertsAtSteps
     self.alpha = Float(alpha)
     self.beta = Float(beta)
     self.topK = topK
@@ -61,16 +75,20 @@ public final class DarkExperienceReplay: ConfigurableMethod {
     plain = Rehearsal(ratio: beta > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection)
   }
   public convenience init(_ ingredients: MethodIngredients) {
+    let insertsAtSteps = ingredients.word("insert") == "step"
     self.init(
       alpha: ingredients.number("alpha") ?? 0, beta: ingredients.number("beta") ?? 0,
       ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
-      selection: ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
-      isSquared: ingredients.word("loss") == "mse", topK: ingredients.integer("top_k") ?? 64)
+      selection: insertsAtSteps
+        ? .reservoir : ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
+      isSquared: ingredients.word("loss") == "mse", topK: ingredients.integer("top_k") ?? 64,
+      insertsAtSteps: insertsAtSteps)
   }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     dark.begin(scope.random.forked("dark"))
     plain.begin(scope.random.forked("plain"))
+    (past, keys, pending) = (scope.stage, scope.random.forked("keys"), [])
   }
 
   public func compose(_ batch: inout Composition) {
@@ -86,10 +104,43 @@ public final class DarkExperienceReplay: ConfigurableMethod {
         return exemplar
       }
     }
+    if insertsAtSteps {
+      pending += batch.stage
+      look = (batch.batchTokens, batch.makeBatches)
+    }
     batch.rehearsed += draw(dark, alpha, isDark: true) + draw(plain, beta, isDark: false)
   }
 
+  /// Sequences of the step enter with what the model says before it moves.
+  public func adjustGradient(_ step: StepScope) -> Double {
+    guard insertsAtSteps, let look else { return 0 }
+    var kept: [(exemplar: Exemplar, random: RandomStream)] = []
+    for exemplar in pending {
+      // One stream a sequence seen: the buffer does not depend on how a step was cut.
+      let random = keys.forked("sequence", plain.buffer.seen + kept.count)
+      if plain.wouldKeep(random, length: exemplar.inputs.count) {
+        kept.append((exemplar, random))
+      } else {
+        for rehearsal in [dark, plain] { rehearsal.pass() }
+      }
+    }
+    pending = []
+    let soft =
+      alpha > 0
+      ? step.network.softTargets(
+        for: kept.map(\.exemplar), count: topK, temperature: isSquared ? 0 : 1, batchTokens: look.batchTokens,
+        makeBatches: look.makeBatches, on: step.backend) : []
+    for (index, (exemplar, random)) in kept.enumerated() {
+      var bare = Exemplar(inputs: exemplar.inputs, targets: exemplar.targets)
+      plain.take(bare, past: past, random: random)
+      bare.soft = soft.isEmpty ? nil : soft[index]
+      dark.take(bare, past: past, random: random)
+    }
+    return 0
+  }
+
   public func consolidate(_ scope: ConsolidationScope) throws {
+    if insertsAtSteps, scope.past > 0 { return }
     guard scope.isReal else {
       scope.note("the buffer of der starts empty: there is no base_data")
       return

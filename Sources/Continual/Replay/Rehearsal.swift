@@ -34,6 +34,20 @@ public final class Rehearsal {
     buffer.offer(exemplars, past: past, surprise: surprise, random: random)
   }
 
+  /// Whether a sequence with the next key would stay in the buffer; only a reservoir takes sequences one by one.
+  func wouldKeep(_ random: RandomStream, length: Int) -> Bool {
+    var stream = random
+    guard buffer.tokens + length > buffer.budgetTokens else { return true }
+    return stream.next() < buffer.items.reduce(0) { max($0, $1.key) }
+  }
+  /// Takes one sequence; the next draw is from all that are there then.
+  func take(_ exemplar: Exemplar, past: Int, random: RandomStream) {
+    buffer.offer([exemplar], past: past, random: random)
+    (order, next) = ([], buffer.items.count)
+  }
+  /// Counts a sequence that was not kept.
+  func pass() { buffer.pass() }
+
   func setSoftTargets(_ soft: [SoftTargets], at indices: [Int]) { buffer.setSoftTargets(soft, at: indices) }
 
   /// Sequences of the past for a micro-batch of so many input tokens.
@@ -43,7 +57,7 @@ public final class Rehearsal {
     owed += Double(tokens) * ratio / (1 - ratio)
     var drawn: [Exemplar] = []
     while true {
-      if next == order.count { reshuffle() }
+      if next >= order.count { reshuffle() }
       let exemplar = buffer.items[order[next]].exemplar
       guard Double(exemplar.inputs.count) <= owed else { return drawn }
       owed -= Double(exemplar.inputs.count)
@@ -90,7 +104,10 @@ public final class Rehearsal {
     (stageTokens, rehearsedTokens, next, passes) = (counters[1], counters[2], counters[3], counters[4])
     owed = try reader.doubles("owed").first ?? 0
     order = shuffled(pass: passes)
-    guard next >= 0, next <= order.count else { throw StateError(description: "the replay cursor is out of range") }
+    if next == buffer.items.count { order = [] }
+    guard next >= 0, next <= buffer.items.count else {
+      throw StateError(description: "the replay cursor is out of range")
+    }
   }
 }
 

@@ -77,6 +77,8 @@ public struct ReplayBuffer: Sendable, Equatable {
     }
   }
 
+  mutating func pass() { seen += 1 }
+
   mutating func setSoftTargets(_ soft: [SoftTargets], at indices: [Int]) {
     for (index, targets) in zip(indices, soft) { items[index].exemplar.soft = targets }
   }
