@@ -71,7 +71,7 @@ let package = Package(
     floor("Models", ["Layers", "Corpus", "Archive", "StrictJSON", "TensorCore"]),
 
     // Floor 4, learning.
-    /// The step, optimizers, schedules, and the hooks that methods fill.
+    /// The step, optimizers, adapters, schedules, and the hooks that methods fill.
     floor("Training", ["Models", "Layers", "Corpus", "Archive", "TensorCore"]),
     /// Estimates of how much each parameter matters.
     floor("Curvature", ["Models", "Layers", "Corpus", "Archive", "TensorCore"]),

@@ -249,7 +249,38 @@ extension Manual {
       Globs of parameter names that stay as they are, for example ["*.embed_tokens.*"]. Default: [].
       """
     ),
-    ("training.adapter", "none; lora is not yet supported. Default: none."),
+    (
+      "training.adapter",
+      """
+      none, or lora: a stage trains two thin factors of each weight, W = W₀ + α/r · B·A, and nothing else; at its end the \
+      weights are W, and the next stage begins a new adapter from them. Steps cost what they cost without one; what \
+      is saved is the optimizer's memory. The pulls of ewc, l2sp, si, rwalk and mas act on W, through the optimizer \
+      whatever form they ask for. Not with agem, gem or ewc with structure: kronecker and form: proximal, which move \
+      the weights themselves, nor with fisher_freeze, which holds single weights, nor with optimizer_state: keep. Frozen parameters get no factors. Default: none.
+      """
+    ),
+    (
+      "training.lora_r",
+      """
+      With adapter: lora, the rank of the change of a weight; a weight with fewer rows or columns gets as many. \
+      Default: 8.
+      """
+    ),
+    ("training.lora_alpha", "With adapter: lora, the α of the factor α/r on the change. Default: 16."),
+    (
+      "training.lora_targets",
+      """
+      With adapter: lora, globs of the names of weights that get one, for example ["*.q_proj.*", "*.v_proj.*"]; \
+      retain inspect lists names. Default: every matrix except embeddings and heads.
+      """
+    ),
+    (
+      "training.lora_orthogonality",
+      """
+      With adapter: lora, O-LoRA's λ of Σ |A·Aₖᵀ| over the adapters of earlier stages k, so that each stage reads \
+      other directions of its input; 0.5 is usual, 0 is off. Default: 0.
+      """
+    ),
     (
       "training.early_stopping_patience",
       """

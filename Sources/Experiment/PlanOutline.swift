@@ -129,6 +129,7 @@ extension [String] {
 extension TrainingPlan {
   fileprivate var outline: Outline {
     let adam = optimizer == .adamw
+    let lora = adapter == .lora
     let (lengthKey, count) =
       switch length {
       case .epochs(let count): ("num_epochs", count)
@@ -149,7 +150,11 @@ extension TrainingPlan {
       ("optimizer_state", .text(keepsOptimizerState ? "keep" : "reset")),
       ("precision", .text(precision.rawValue)), ("gradient_checkpointing", .flag(gradientCheckpointing)),
       ("freeze", .texts(freeze)),
-      ("adapter", .text("none")), ("early_stopping_patience", .integer(earlyStoppingPatience)),
+      ("adapter", .text(adapter.rawValue)), ("lora_r", lora ? .integer(loraRank) : nil),
+      ("lora_alpha", lora ? .number(loraAlpha) : nil),
+      ("lora_targets", lora ? loraTargets.map { .texts($0) } : nil),
+      ("lora_orthogonality", lora ? .number(loraOrthogonality) : nil),
+      ("early_stopping_patience", .integer(earlyStoppingPatience)),
       ("loss_watchdog_threshold", .number(lossWatchdogThreshold)))
   }
 }

@@ -19,11 +19,30 @@ extension PlanReader {
     if let word = section.word("precision", Precision.allCases.map(\.rawValue), notYet: ["fp16"]) {
       plan.precision = Precision(rawValue: word) ?? plan.precision
     }
-    // Accepted only with the one value that is implemented.
-    _ = section.word("adapter", ["none"], notYet: ["lora"])
+    adapter(section, &plan)
     plan.gradientCheckpointing = section.bool("gradient_checkpointing") ?? plan.gradientCheckpointing
     section.finish()
     return plan
+  }
+
+  private func adapter(_ section: Section, _ plan: inout TrainingPlan) {
+    if let word = section.word("adapter", ["none", "lora"]) { plan.adapter = .init(rawValue: word) ?? plan.adapter }
+    plan.loraRank = section.integer("lora_r", in: 1...65_536) ?? plan.loraRank
+    plan.loraAlpha = section.number("lora_alpha", .positive) ?? plan.loraAlpha
+    if let targets = section.texts("lora_targets") {
+      if section.tree("lora_targets")?.items?.isEmpty == true {
+        section.report(
+          "lora_targets", "expected at least one pattern",
+          hint: "remove the key for every matrix except embeddings and heads")
+      }
+      plan.loraTargets = targets
+    }
+    plan.loraOrthogonality = section.number("lora_orthogonality", .nonNegative) ?? plan.loraOrthogonality
+    for key in ["lora_r", "lora_alpha", "lora_targets", "lora_orthogonality"]
+    where plan.adapter == .none && section.has(key) {
+      section.report(
+        key, "has no effect without adapter: lora", hint: "remove the key, or write adapter: lora beside it")
+    }
   }
 
   private func rows(_ section: Section, _ plan: inout TrainingPlan) {

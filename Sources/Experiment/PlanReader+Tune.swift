@@ -118,6 +118,7 @@ extension PlanReader {
         "gradient_checkpointing has no effect on a classifier",
         at: top.entry("training")?.value["gradient_checkpointing"]?.place ?? top.place, hint: "remove the key")
     }
+    checkAdapters(plan, top)
     if case .new(.mlp) = plan.baseModel, used.contains(where: { $0.name == "self_rehearsal" }) {
       collector.report("self_rehearsal needs a model that writes text, not a classifier", at: place, hint: "remove it")
     }

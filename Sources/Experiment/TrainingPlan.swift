@@ -12,6 +12,7 @@ public struct TrainingPlan: Sendable, Equatable {
   }
   public enum ExcessLength: String, Sendable { case split, truncate, drop, `raise` }
   public enum Optimizer: String, Sendable { case adamw, sgd }
+  public enum Adapter: String, Sendable { case none, lora }
   public enum Scheduler: String, Sendable { case cosine, linear, constant, wsd }
 
   public var sequenceLength = 512
@@ -43,6 +44,15 @@ public struct TrainingPlan: Sendable, Equatable {
   public var gradientCheckpointing = false
   /// Globs of parameter names that are not trained.
   public var freeze: [String] = []
+  /// Whether weights are trained themselves, or low-rank changes of them.
+  public var adapter = Adapter.none
+  public var loraRank = 8
+  /// The change of a weight is α/r·B·A.
+  public var loraAlpha = 16.0
+  /// Globs of parameter names; nil: every matrix except embeddings and heads.
+  public var loraTargets: [String]?
+  /// Strength of the penalty on overlap with the adapters of earlier stages; 0: none.
+  public var loraOrthogonality = 0.0
   /// Validation checks without improvement before a stage ends; 0: off.
   public var earlyStoppingPatience = 0
   /// A loss above this many times its running mean counts as diverging; 0: off.

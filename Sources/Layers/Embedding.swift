@@ -10,6 +10,7 @@ public struct Embedding {
   public init(table: Parameter, positions: Parameter? = nil) {
     self.table = table.used()
     self.positions = positions?.used()
+    for parameter in [table, positions].compactMap({ $0 }) { parameter.isAtAnEnd = true }
   }
 
   public func callAsFunction(_ batch: Batch, _ context: Context) -> (Tensor, (Tensor, any GradientSink) -> Void) {

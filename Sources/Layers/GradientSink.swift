@@ -69,14 +69,22 @@ public final class Accumulator: GradientSink {
     return isFirst
   }
 
+  /// Adds a product op(a)·op(b) of the parameter's shape to its gradient; op transposes where asked.
+  public func add(
+    _ a: Tensor, transposed transposeA: Bool, _ b: Tensor, transposed transposeB: Bool, to parameter: Parameter
+  ) {
+    backend.multiply(
+      a, transposed: transposeA, b, transposed: transposeB, into: parameter.view(of: gradient),
+      accumulate: !isFirst(parameter))
+  }
+
   public func begin(_ batch: Batch) {}
 
   public func linear(
     _ weight: Parameter, layout: WeightLayout, input: Tensor, outputGradient: Tensor, rows: RowMap
   ) {
-    let target = weight.view(of: gradient)
     let (a, b) = layout == .outputByInput ? (outputGradient, input) : (input, outputGradient)
-    backend.multiply(a, transposed: true, b, transposed: false, into: target, accumulate: !isFirst(weight))
+    add(a, transposed: true, b, transposed: false, to: weight)
   }
   public func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments) {
     let target = table.view(of: gradient)

@@ -38,7 +38,10 @@ public struct Head {
   /// Elements of the largest block of logits: 128 MiB.
   public static let blockElements = 1 << 25
 
-  public init(_ linear: Linear) { self.linear = linear }
+  public init(_ linear: Linear) {
+    self.linear = linear
+    linear.weight.isAtAnEnd = true
+  }
 
   /// Rows [n, C] that carry a target, and their places.
   private func scoredRows(_ hidden: Tensor, _ batch: Batch, on backend: any Backend)

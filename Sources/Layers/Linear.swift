@@ -13,6 +13,7 @@ public struct Linear {
     self.weight = weight.used()
     self.bias = bias?.used()
     self.layout = layout
+    weight.layout = layout
   }
   public var outputs: Int { layout == .outputByInput ? weight.value.rows : weight.value.columns }
   public var inputs: Int { layout == .outputByInput ? weight.value.columns : weight.value.rows }

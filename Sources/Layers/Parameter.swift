@@ -37,6 +37,10 @@ public final class Parameter {
   /// Doors through which the parameter enters the model; 2 where a head is tied to the embedding.
   public private(set) var uses = 0
   public internal(set) var isTrainable = true
+  /// How a linear layer reads it.
+  public internal(set) var layout = WeightLayout.outputByInput
+  /// Whether it is a table of embeddings or the weight of a head.
+  public internal(set) var isAtAnEnd = false
 
   /// The parameters that this one stands for: itself, or neighbours seen as one matrix.
   public var members: [Parameter] { joined.isEmpty ? [self] : joined }
@@ -138,6 +142,25 @@ public final class ParameterStore {
       unused.subtract(matching)
     }
     return patterns.filter(unused.contains)
+  }
+  /// Makes exactly these parameters trainable.
+  public func train(only chosen: [Parameter]) {
+    let chosen = Set(chosen.map(ObjectIdentifier.init))
+    for parameter in parameters { parameter.isTrainable = chosen.contains(ObjectIdentifier(parameter)) }
+  }
+  /// Matrices whose name matches one of the patterns; without patterns all but embeddings and heads.
+  ///
+  /// - Parameter frozen: patterns of what is left out
+  /// - Returns: also the patterns that match no matrix, left out or not
+  public func matrices(_ patterns: [String]?, except frozen: [String]) -> (chosen: [Parameter], unmatched: [String]) {
+    var unused = Set(patterns ?? [])
+    let chosen = parameters.filter { parameter in
+      guard parameter.shape.count == 2 else { return false }
+      let matching = patterns?.filter { matches(parameter.name, pattern: $0) }
+      unused.subtract(matching ?? [])
+      return !(matching?.isEmpty ?? parameter.isAtAnEnd) && !frozen.contains { matches(parameter.name, pattern: $0) }
+    }
+    return (chosen, (patterns ?? []).filter(unused.contains))
   }
   public var trainableCount: Int { parameters.reduce(0) { $0 + ($1.isTrainable ? $1.range.count : 0) } }
 

@@ -3,6 +3,7 @@ import Archive
 import Continual
 import Corpus
 import Experiment
+import Layers
 import Ledger
 import Models
 import Probes
@@ -130,14 +131,57 @@ public final class Assembly {
   }
 
   func optimizer(_ training: TrainingPlan) -> Optimizer {
-    Optimizer(
-      OptimizerSettings(
-        kind: training.optimizer == .sgd ? .sgd : .adamw, beta1: Float(training.adamBeta1),
-        beta2: Float(training.adamBeta2), epsilon: Float(training.adamEpsilon),
-        weightDecay: Float(training.weightDecay)),
-      subject.network.parameters, on: backend)
+    Optimizer(Self.optimizerSettings(training), subject.network.parameters, on: backend)
+  }
+  private static func optimizerSettings(_ training: TrainingPlan) -> OptimizerSettings {
+    OptimizerSettings(
+      kind: training.optimizer == .sgd ? .sgd : .adamw, beta1: Float(training.adamBeta1),
+      beta2: Float(training.adamBeta2), epsilon: Float(training.adamEpsilon),
+      weightDecay: Float(training.weightDecay))
+  }
+
+  /// A fresh adapter on the weights as they are; nil where a stage trains them themselves.
+  ///
+  /// - Throws: `RunError` (78) where a pattern matches no matrix, or nothing is left to adapt
+  func adapter(_ stage: StagePlan, random: RandomStream, earlier: AdapterHistory?) throws -> LowRankAdapter? {
+    guard let settings = AdapterSettings(stage.training) else { return nil }
+    return LowRankAdapter(
+      settings, try adapted(stage), of: subject.network.parameters, optimizer: Self.optimizerSettings(stage.training),
+      random: random, earlier: earlier, on: backend)
+  }
+
+  /// The weights that a stage's adapter changes; none without an adapter.
+  ///
+  /// - Throws: `RunError` (78) as `adapter` does
+  @discardableResult
+  func adapted(_ stage: StagePlan) throws -> [Parameter] {
+    guard stage.training.adapter == .lora else { return [] }
+    let (chosen, unmatched) = subject.network.parameters.matrices(
+      stage.training.loraTargets, except: stage.training.freeze)
+    guard unmatched.isEmpty else {
+      throw RunError(
+        ExitCode.configuration,
+        "stage \(stage.name): lora_targets match no matrix: \(unmatched.joined(separator: ", "))",
+        hint: "retain inspect lists parameter names")
+    }
+    guard !chosen.isEmpty else {
+      throw RunError(
+        ExitCode.configuration, "stage \(stage.name): adapter: lora has no matrix to adapt",
+        hint: "name some in lora_targets, or freeze fewer")
+    }
+    return chosen
   }
 
   /// SHA-256 of the parameters in the order of the layout.
   func parametersHash() -> String { SHA256.hash(UnsafeRawBufferPointer(subject.network.parameters.values.buffer)) }
+}
+
+extension AdapterSettings {
+  /// nil where the plan asks for no adapter.
+  init?(_ training: TrainingPlan) {
+    guard training.adapter == .lora else { return nil }
+    self.init(
+      rank: training.loraRank, alpha: training.loraAlpha, targets: training.loraTargets,
+      orthogonality: training.loraOrthogonality)
+  }
 }

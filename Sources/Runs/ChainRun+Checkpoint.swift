@@ -14,7 +14,9 @@ extension ChainRun {
   static let schema = 1
 
   /// Writes a checkpoint of the position, then forgets old ones.
-  func save(_ position: ChainPosition, optimizer: Optimizer? = nil) throws {
+  ///
+  /// - Parameter adapter: the running stage's, which has its own optimizer
+  func save(_ position: ChainPosition, optimizer: Optimizer? = nil, adapter: LowRankAdapter? = nil) throws {
     let begun = Machine.seconds
     try ledger.synchronize()
     let writer = ArchiveStateWriter()
@@ -22,7 +24,14 @@ extension ChainRun {
     store.write(
       store.values, to: writer, under: "model/parameters", description: "weights under their Hugging Face names")
     progress.write(to: writer)
-    if let optimizer {
+    if adapter != nil || adapters != nil { writer.group("adapter", description: "low-rank changes of weights") }
+    if let adapters {
+      writer.group("adapter/earlier", description: "adapters of earlier stages")
+      adapters.write(to: ScopedStateWriter(writer, "adapter/earlier"))
+    }
+    if let adapter {
+      adapter.write(to: ScopedStateWriter(writer, "adapter"))
+    } else if let optimizer {
       writer.group("optimizer", description: "state of the optimizer")
       writer.integers(
         "optimizer/steps", optimizer.steps, description: "steps of each parameter since its moments were new")
@@ -113,6 +122,7 @@ extension ChainRun {
     progress = try StageProgress.read(from: reader)
     matrix = try RetentionMatrix(JSON.parse(reader.text("measurements/matrix.json")))
     for (key, _, method) in methods { try method.restore(from: ScopedStateReader(reader, "methods/\(key)")) }
+    try adapters?.restore(from: ScopedStateReader(reader, "adapter/earlier"))
     earlierSeconds = metadata["wall_seconds"]?.double ?? 0
     trainedTokens = metadata["train_tokens"]?.int ?? 0
     trainingSeconds = metadata["train_seconds"]?.double ?? 0
@@ -128,10 +138,14 @@ extension ChainRun {
   }
 
   /// Moments and method state of the running stage, once the stage has begun again.
-  func restoreRunningStage(_ optimizer: Optimizer) throws {
+  func restoreRunningStage(_ optimizer: Optimizer, _ adapter: LowRankAdapter?) throws {
     guard let resumedFrom else { return }
     let reader = ArchiveStateReader(resumedFrom)
-    try restore(optimizer, from: reader)
+    if let adapter {
+      try adapter.restore(from: ScopedStateReader(reader, "adapter"))
+    } else {
+      try restore(optimizer, from: reader)
+    }
     for (key, _, method) in methods { try method.restore(from: ScopedStateReader(reader, "methods/\(key)")) }
     self.resumedFrom = nil
   }

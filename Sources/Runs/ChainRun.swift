@@ -55,6 +55,8 @@ public final class ChainRun {
   var progress = StageProgress()
   /// Of the stage before, where the next one goes on with its moments.
   var previousOptimizer: Optimizer?
+  /// Adapters of earlier stages; nil where no stage keeps away from them.
+  let adapters: AdapterHistory?
   /// Seconds and tokens of earlier processes of this run.
   var earlierSeconds = 0.0
   var trainedTokens = 0
@@ -77,6 +79,10 @@ public final class ChainRun {
     backend = assembly.backend
     store = assembly.subject.network.parameters
     root = RandomStream(seed: plan.seed)
+    let remembers = plan.stages.contains { $0.training.adapter == .lora && $0.training.loraOrthogonality > 0 }
+    adapters = remembers ? AdapterHistory(on: backend) : nil
+    // Found now rather than when the stage begins.
+    for stage in plan.stages { try assembly.adapted(stage) }
     try directory.create()
     ledger = try LedgerWriter(path: directory.ledger, truncatingTo: nil)
     for stack in [plan.methods] + plan.stages.compactMap(\.methods) {
@@ -278,12 +284,13 @@ public final class ChainRun {
     assembly.prepare(for: training)
     defer { backend.precision = .fp32 }
     let schedule = schedule(stage)
-    let optimizer = assembly.optimizer(training)
+    let adapter = try assembly.adapter(stagePlan, random: root.forked("adapter", stage), earlier: adapters)
+    let optimizer = adapter?.optimizer ?? assembly.optimizer(training)
     let stack = stack(stage)
     try beginStage(stage, steps: schedule.steps)
     if position.step > 0 {
       // The checkpoint's moments and method state, after the methods know which stage it is.
-      try restoreRunningStage(optimizer)
+      try restoreRunningStage(optimizer, adapter)
     } else {
       if keepsOptimizer(into: stage) { try inheritMoments(optimizer) }
       progress = StageProgress()
@@ -293,11 +300,15 @@ public final class ChainRun {
           more: [
             .init("tokens", .integer(schedule.inputTokens)),
             .init("examples", .integer(assembly.data.stages[stage].examples.count)),
-            .init("trainable_parameters", .integer(store.trainableCount)),
+            .init("trainable_parameters", .integer(adapter?.factors.count ?? store.trainableCount)),
           ]))
+      if adapter != nil { try noteProximal(stage) }
     }
     observer.message("stage \(stagePlan.name): \(schedule.steps) steps, \(schedule.inputTokens) tokens")
-    let trainStep = TrainStep(assembly.subject.network, optimizer: optimizer, on: backend)
+    let network = assembly.subject.network
+    let trainStep =
+      adapter.map { TrainStep(network, adapter: $0, on: backend) }
+      ?? TrainStep(network, optimizer: optimizer, on: backend)
     let batchTokens = self.batchTokens(training)
     var rows = schedule.stream(from: progress.cursor)
     var lastLogged = Machine.seconds
@@ -366,7 +377,7 @@ public final class ChainRun {
       if stop != nil || StopSignal.takeSaveRequest()
         || (plan.checkpoint.saveSteps > 0 && progress.step % plan.checkpoint.saveSteps == 0)
       {
-        try save(ChainPosition(stage: stage, step: progress.step), optimizer: optimizer)
+        try save(ChainPosition(stage: stage, step: progress.step), optimizer: optimizer, adapter: adapter)
       }
       if let stop {
         try ledger.append(.interrupted(reason: stop, stage: stagePlan.name, step: progress.step))
@@ -374,6 +385,11 @@ public final class ChainRun {
       }
     }
     previousOptimizer = keepsOptimizer(into: stage + 1) ? optimizer : nil
+    if let adapter {
+      adapters?.add(adapter)
+      // Importance of the past is asked of every weight that a later stage may move.
+      _ = store.freeze(training.freeze)
+    }
     return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)
   }
 
@@ -381,6 +397,15 @@ public final class ChainRun {
   private func keepsOptimizer(into stage: Int) -> Bool {
     stage > 0 && stage < plan.stages.count && plan.stages[stage].training.keepsOptimizerState
       && plan.stages[stage].training.optimizer == plan.stages[stage - 1].training.optimizer
+  }
+
+  /// Says whose exact steps become gradients under an adapter.
+  private func noteProximal(_ stage: Int) throws {
+    let names = (plan.stages[stage].methods ?? plan.methods).filter { $0.string("form") == "proximal" }.map(\.name)
+    guard !names.isEmpty else { return }
+    try note(
+      "stage \(stageNames[stage]): the pulls of \(names.joined(separator: ", ")) go through the adapter's optimizer, as form: coupled does; an exact step on a penalty has no closed form in the factors"
+    )
   }
 
   static func freezeError(_ stage: String, _ unmatched: [String]) -> RunError {

@@ -91,8 +91,8 @@ public struct DryRun: Sendable {
         bytes += small
         let every = variant.checkpoint.saveSteps
         if every > 0 { innerSaves += max(0, schedule.steps - 1) / every }
-        let moments = stage.training.optimizer == .adamw ? 8 * parameters : 0
-        largest = max(largest, small + moments)
+        let state = MemoryEstimate.optimizerState(stage, assembly)
+        largest = max(largest, small + state.moments + state.adapter)
       }
       let kept = min(max(1, variant.checkpoint.saveTotalLimit), innerSaves)
       checkpoints += kept
@@ -170,6 +170,8 @@ private struct Calibration {
     var rows = schedule.stream(from: .start)
     var training = stage.training
     training.weightDecay = 0
+    // An adapter's steps are those of full fine-tuning without moments for every weight.
+    if training.adapter == .lora { training.optimizer = .sgd }
     assembly.prepare(for: training)
     defer { assembly.backend.precision = .fp32 }
     let step = TrainStep(

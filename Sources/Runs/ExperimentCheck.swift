@@ -34,6 +34,7 @@ public struct ExperimentCheck {
         if !unmatched.isEmpty {
           errors.append(ChainRun.freezeError(stage.name, unmatched))
         }
+        do { try assembly.adapted(stage) } catch { errors.append(error) }
       }
       self.assembly = errors.isEmpty ? assembly : nil
     } catch {

@@ -13,6 +13,8 @@ import Training
 /// A = query width, K = key width, H heads, L layers, V tokens of the vocabulary:
 ///
 /// - parameters 4P; gradient 4P; moments 8P (AdamW), 0 (SGD)
+/// - in stages with an adapter, instead of moments: 4 for every adapted weight, 16 for every number in its factors
+///   (8 with SGD), and 8 for every number of the largest one while pulls are projected
 /// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that
 ///   variants share); the others as `state` has it
 /// - base copy 4P where variants start over from the base
@@ -41,7 +43,11 @@ public struct MemoryEstimate: Sendable {
     func add(_ name: String, _ bytes: Int) { if bytes > 0 { parts.append(Part(name: name, bytes: bytes)) } }
     add("parameters", 4 * parameters)
     add("gradient", 4 * parameters)
-    add("moments", plan.stages.contains { $0.training.optimizer == .adamw } ? 8 * parameters : 0)
+    // Of the stages one after the other the largest counts.
+    let states = plan.stages.map { Self.optimizerState($0, assembly) }
+    let moments = states.map(\.moments).max() ?? 0
+    let adapter = states.map(\.adapter).max() ?? 0
+    if moments >= adapter { add("moments", moments) } else { add("adapter", adapter) }
     var distinct: [MethodPlan] = []
     for method in plan.methods + plan.stages.flatMap({ $0.methods ?? [] }) where !distinct.contains(method) {
       distinct.append(method)
@@ -84,6 +90,22 @@ public struct MemoryEstimate: Sendable {
     add("data", 12 * tokens)
     add("program", 80 << 20)
     self.parts = parts
+  }
+
+  /// Bytes that a stage's optimizer keeps, or its adapter with its optimizer.
+  static func optimizerState(_ stage: StagePlan, _ assembly: Assembly) -> (moments: Int, adapter: Int) {
+    let isAdamW = stage.training.optimizer == .adamw
+    guard let settings = AdapterSettings(stage.training) else {
+      return (isAdamW ? 8 * assembly.subject.network.parameters.count : 0, 0)
+    }
+    // Patterns that match nothing are refused elsewhere.
+    let weights = (try? assembly.adapted(stage)) ?? []
+    let largest = weights.map(\.range.count).max() ?? 0
+    return (
+      0,
+      4 * weights.reduce(0) { $0 + $1.range.count } + (isAdamW ? 16 : 8) * settings.factorCount(of: weights) + 8
+        * largest
+    )
   }
 
   /// Bytes that a method keeps between steps, in memory and in every checkpoint.

@@ -9,6 +9,7 @@ import Ledger
 import Merging
 import Models
 import Probes
+import Training
 
 /// A failure of the run itself.
 public struct RunError: Error, Sendable, CustomStringConvertible {
@@ -68,7 +69,7 @@ public enum ExitCode {
       }
     case is FisherError: configuration
     case is MergeError: usage
-    case is StateError, is ShapeError: badData
+    case is StateError, is AdapterError, is ShapeError: badData
     case let error as LedgerError:
       switch error.kind {
       case .missing: missingInput

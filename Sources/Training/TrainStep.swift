@@ -26,11 +26,22 @@ public final class TrainStep {
   public let network: any Network
   public let accumulator: Accumulator
   public let optimizer: Optimizer
+  private let adapter: LowRankAdapter?
   private let backend: any Backend
 
-  public init(_ network: any Network, optimizer: Optimizer, on backend: any Backend) {
+  public convenience init(_ network: any Network, optimizer: Optimizer, on backend: any Backend) {
+    self.init(network, optimizer, nil, on: backend)
+  }
+  /// Steps that move the factors of an adapter, whose weights follow; clipping and `gradientNorm` are the factors'.
+  ///
+  /// - Precondition: no method moves parameters after the optimizer
+  public convenience init(_ network: any Network, adapter: LowRankAdapter, on backend: any Backend) {
+    self.init(network, adapter.optimizer, adapter, on: backend)
+  }
+  private init(_ network: any Network, _ optimizer: Optimizer, _ adapter: LowRankAdapter?, on backend: any Backend) {
     self.network = network
     self.optimizer = optimizer
+    self.adapter = adapter
     self.backend = backend
     accumulator = Accumulator(network.parameters, on: backend)
   }
@@ -63,7 +74,7 @@ public final class TrainStep {
     }
     loss /= max(weights, 1e-12)
     softLoss /= Double(max(1, targets))
-    let norm = optimizer.gradientNorm(accumulator)
+    let norm = adapter?.project(accumulator) ?? optimizer.gradientNorm(accumulator)
     guard (loss + softLoss).isFinite, norm.isFinite else {
       return StepReport(
         loss: loss, softLoss: softLoss, penalty: 0, isPulled: false, gradientNorm: norm, learningRate: learningRate,
@@ -74,8 +85,13 @@ public final class TrainStep {
       gradientScale: maximumNorm > 0 && norm > maximumNorm ? Float(maximumNorm / norm) : 1, targets: targets)
     let all = pulls + methods.flatMap(\.pulls)
     var penalty = methods.reduce(0) { $0 + $1.adjustGradient(step) }
-    penalty += optimizer.update(
-      along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
+    if let adapter {
+      penalty += adapter.update(
+        along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
+    } else {
+      penalty += optimizer.update(
+        along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
+    }
     penalty += all.reduce(0) { $0 + $1.constant }
     penalty += methods.reduce(0) { $0 + $1.adjustParameters(step) }
     for method in methods { method.observe(step) }

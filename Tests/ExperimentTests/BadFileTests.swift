@@ -52,6 +52,9 @@ private func model(_ text: String, _ column: Int, _ message: String, hint: Strin
     "model \(text)", "base_model: models/base", "base_model: \(text)", 3, column, message, hint: hint,
     exit: exit)
 }
+private func adapted(_ line: String, _ column: Int, _ message: String, hint: String? = nil) -> Bad {
+  Bad("adapter \(line)", "  num_epochs: 1\n", "  adapter: lora\n  \(line)\n", 6, column, message, hint: hint)
+}
 private let data = "    datasets: [ { path: data/medical/train.jsonl } ]\n"
 
 let badFiles: [Bad] = [
@@ -114,6 +117,37 @@ let badFiles: [Bad] = [
     "sgd", "  num_epochs: 1\n", "  optimizer: sgd\n  adam_beta1: 0.8\n", 6, 15,
     "has no effect with optimizer: sgd"),
   end("methods: [ { ewc: { lambda: posterior } } ]", 9, 29, "lambda: posterior needs base_tokens"),
+  // Adapters.
+  training("adapter: lor", 12, "unknown value 'lor'", hint: "did you mean 'lora'?"),
+  training("lora_r: 4", 11, "training.lora_r: has no effect without adapter: lora", hint: "adapter: lora beside it"),
+  training("target_modules: [x]", 3, "unknown key", hint: "did you mean 'lora_targets'?"),
+  adapted("lora_r: 0", 11, "0 is out of range; expected an integer from 1 to 65536"),
+  adapted("lora_alpha: 0", 15, "expected a number above 0"),
+  adapted("lora_targets: []", 17, "expected at least one pattern", hint: "every matrix except"),
+  adapted("lora_targets: q_proj", 17, "expected a list of texts", hint: "write [q_proj]"),
+  adapted("lora_orthogonality: -1", 23, "expected a number of 0 or more"),
+  adapted("optimizer_state: keep", 20, "keep has no effect beside adapter: lora", hint: "optimizer_state: reset"),
+  Bad(
+    "stage keep", data, data + "    training: { adapter: lora, optimizer_state: keep }\n", 9, 49, "keep has no effect"),
+  Bad(
+    "keep after an adapter", data,
+    data + "    training: { adapter: lora }\n  - name: legal\n" + data + "    training: { optimizer_state: keep }\n",
+    12,
+    34, "keep has no effect"),
+  Bad(
+    "agem", data, data + "    training: { adapter: lora }\nmethods: [ { agem: { sample_tokens: 5 } } ]\n", 10, 14,
+    "agem moves the weights themselves", hint: "use another method"),
+  Bad(
+    "gem in a stage", data, data + "    training: { adapter: lora }\n    methods: [ replay, gem ]\n", 10, 24,
+    "gem moves the weights themselves"),
+  Bad(
+    "frozen by Fisher", data, data + "    training: { adapter: lora }\n    methods: [ fisher_freeze ]\n", 10, 16,
+    "fisher_freeze holds single weights"),
+  Bad(
+    "kronecker", data,
+    data + "    training: { adapter: lora }\ncompare: { k: [ { ewc: { fisher: { structure: kronecker } } } ] }\n", 10,
+    47,
+    "ewc with structure: kronecker and form: proximal moves the weights", hint: "use form: coupled"),
   // Methods.
   end("methods: [ { ewcc: {} } ]", 9, 14, "unknown method 'ewcc'", hint: "did you mean 'ewc'?"),
   end("methods: [ { ewc: { lambda: -1 } } ]", 9, 29, "ewc.lambda: -1 is out of range"),
@@ -209,7 +243,6 @@ let badFiles: [Bad] = [
   end("data_checks: { near_duplicates: warn }", 9, 33, "'warn' is not yet supported"),
   end("logging: { report_to: [jsonl, tensorboard] }", 9, 31, "'tensorboard' is not yet supported"),
   training("precision: fp16", 14, "'fp16' is not yet supported"),
-  training("adapter: lora", 12, "'lora' is not yet supported"),
   training("gradient_checkpointing: maybe", 27, "gradient_checkpointing"),
   // Tuning.
   end(

@@ -70,9 +70,11 @@ import Training
     "training.warmup_ratio": "0", "training.min_lr_ratio": "1", "training.weight_decay": "0",
     "training.max_grad_norm": "2", "training.adam_beta1": "0.1", "training.adam_beta2": "0.1",
     "training.adam_epsilon": "0.1", "training.gradient_checkpointing": "true",
-    "training.freeze": "[]", "training.optimizer_state": "keep", "training.loss_watchdog_threshold": "0",
+    "training.freeze": "[]", "stages.medical.training.optimizer_state": "keep", "training.loss_watchdog_threshold": "0",
     "stages.medical.training.early_stopping_patience": "0",
-    "stages.digits.training": "{ optimizer: sgd }",
+    "stages.digits.training": "{ optimizer: sgd }", "training.adapter": "lora",
+    "stages.digits.training.lora_r": "2", "stages.digits.training.lora_alpha": "2.5",
+    "stages.digits.training.lora_targets": "[\"*.bias\"]", "stages.digits.training.lora_orthogonality": "0",
     "methods.ewc.lambda": "1", "methods.ewc.variant": "separate", "methods.ewc.decay": "0.5",
     "methods.ewc.form": "proximal", "methods.ewc.fisher.labels": "expected",
     "methods.ewc.fisher.unit": "sequence",
@@ -112,7 +114,7 @@ import Training
   ]
   /// Keys with one accepted value, and the value that is refused with `not yet supported` or otherwise.
   static let fixed: [String: String] = [
-    "schema": "2", "training.adapter": "lora",
+    "schema": "2",
     "data_checks.near_duplicates": "warn",
     "logging.report_to": "[tensorboard]", "gates": "[{probe: general}]", "samples": "[x]", "seeds": "[1, 1]",
   ]
@@ -216,6 +218,30 @@ import Training
           #expect(try read(plan.yaml(), in: "/").plan == plan)
         }
       }
+    }
+  }
+
+  @Test func adaptersBelongToStages() throws {
+    try withWorkspace { directory in
+      let text = minimal.replacing("num_epochs: 1\n", with: "adapter: lora\n  lora_r: 4\n").replacing(
+        "datasets: [ { path: data/medical/train.jsonl } ]",
+        with: """
+          datasets: [ { path: data/medical/train.jsonl } ]
+              methods: [ { ewc: { form: coupled, fisher: { structure: kronecker } } } ]
+            - name: legal
+              datasets: [ { path: data/legal/a.jsonl } ]
+              training: { adapter: none }
+              methods: [ agem, { ewc: { fisher: { structure: kronecker } } } ]
+            - name: last
+              datasets: [ { path: data/legal/b.jsonl } ]
+              training: { lora_alpha: 2, lora_targets: [ "*.q_proj.*" ], optimizer: sgd }
+          """)
+      let plan = try read(text, in: directory).plan
+      #expect(plan.stages.map(\.training.adapter) == [.lora, .none, .lora])
+      #expect(plan.stages.map(\.training.loraRank) == [4, 4, 4] && plan.stages[2].training.loraAlpha == 2)
+      #expect(plan.stages[0].training.loraTargets == nil && plan.stages[2].training.loraTargets == ["*.q_proj.*"])
+      #expect(try read(plan.yaml(), in: "/").plan == plan)
+      #expect(try !read(minimal, in: directory).plan.yaml().contains("lora_"))
     }
   }
 
