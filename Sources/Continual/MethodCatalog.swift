@@ -54,6 +54,7 @@ public enum MethodCatalog {
       DarkExperienceReplay.self,
       AveragedGradientEpisodicMemory.self,
       GradientEpisodicMemory.self,
+      WeightInterpolation.self,
     ]
   }
   /// The options of every method, for experiment files and the manual.

@@ -19,11 +19,30 @@ public final class KroneckerCurvature {
     }
   }
   public let blocks: [Block]
+  /// bf16: the factors are bfloat16 numbers, and so are the operands of products with them.
+  public let storage: Precision
   private let backend: any Backend
 
-  public init(_ blocks: [Block], on backend: any Backend) {
+  public init(_ blocks: [Block], storage: Precision = .fp32, on backend: any Backend) {
     self.blocks = blocks
+    self.storage = storage
     self.backend = backend
+  }
+
+  /// The same with every factor rounded, unless it is kept in fp32 anyway.
+  public func stored(in storage: Precision) -> KroneckerCurvature {
+    guard storage == .bf16 else { return self }
+    var known: [ObjectIdentifier: Tensor] = [:]
+    func rounded(_ factor: Tensor) -> Tensor {
+      let key = ObjectIdentifier(factor.storage)
+      if let tensor = known[key] { return tensor }
+      let tensor = backend.rounded(factor)
+      known[key] = tensor
+      return tensor
+    }
+    return KroneckerCurvature(
+      blocks.map { Block(parameter: $0.parameter, left: rounded($0.left), right: rounded($0.right)) }, storage: .bf16,
+      on: backend)
   }
 
   /// L ΔW R for one block.
@@ -31,6 +50,9 @@ public final class KroneckerCurvature {
   /// - Shapes: displacement [rows, columns], the same out
   /// - Cost: 2·rows·columns·(rows + columns) operations
   public func force(_ block: Block, _ displacement: Tensor) -> Tensor {
+    let outer = backend.precision
+    if storage == .bf16 { backend.precision = .bf16 }
+    defer { backend.precision = outer }
     let half = backend.empty(displacement.rows, displacement.columns)
     backend.multiply(block.left, transposed: false, displacement, transposed: false, into: half, accumulate: false)
     let force = backend.empty(displacement.rows, displacement.columns)
@@ -145,14 +167,19 @@ public final class KroneckerCurvature {
     var owners: [ObjectIdentifier: String] = [:]
     for block in blocks {
       let path = "\(group)/\(block.parameter.name)"
-      writer.tensor(
-        path + "/left", block.left, shape: [block.left.rows, block.left.rows], description: "[rows, rows]")
+      func factor(_ name: String, _ tensor: Tensor, _ description: String) {
+        let shape = [tensor.rows, tensor.rows]
+        switch storage {
+        case .fp32: writer.tensor("\(path)/\(name)", tensor, shape: shape, description: description)
+        case .bf16: writer.roundedTensor("\(path)/\(name)", tensor, shape: shape, description: description)
+        }
+      }
+      factor("left", block.left, "[rows, rows]")
       if let owner = owners[ObjectIdentifier(block.right.storage)] {
         writer.text(path + "/right_of", owner, description: "the weight whose right factor is this one's, too")
       } else {
         owners[ObjectIdentifier(block.right.storage)] = block.parameter.name
-        writer.tensor(
-          path + "/right", block.right, shape: [block.right.rows, block.right.rows], description: "[columns, columns]")
+        factor("right", block.right, "[columns, columns]")
       }
     }
   }
@@ -161,7 +188,8 @@ public final class KroneckerCurvature {
   ///
   /// - Throws: what the reader throws, also where a weight is not one of the store's
   public static func restore(
-    from reader: any StateReader, under group: String, _ store: ParameterStore, on backend: any Backend
+    from reader: any StateReader, under group: String, storage: Precision = .fp32, _ store: ParameterStore,
+    on backend: any Backend
   ) throws -> KroneckerCurvature {
     var rights: [String: Tensor] = [:]
     let names = try reader.text(group + "/weights").split(separator: "\n").map(String.init)
@@ -180,6 +208,6 @@ public final class KroneckerCurvature {
         try reader.tensor(path + "/right", into: right)
         rights[name] = right
         return Block(parameter: parameter, left: left, right: right)
-      }, on: backend)
+      }, storage: storage, on: backend)
   }
 }

@@ -119,6 +119,13 @@ extension Manual {
       class has one over all classes.
       """
     ),
+    (
+      "base_model.initialization",
+      """
+      mlp: uniform draws weights and biases from ±1/√inputs, xavier draws weights from ±√(6/(inputs + outputs)) and \
+      begins with biases of 0. Default: uniform.
+      """
+    ),
     ("base_model.input_size", "mlp: numbers per input. Default: from the data."),
     (
       "base_data",
@@ -198,7 +205,9 @@ extension Manual {
     (
       "training.lr_scheduler",
       """
-      cosine, linear, constant or wsd (warm up, stay, decay); restarts at each stage. Default: cosine.
+      cosine, linear, constant or wsd (warm up, stay, decay), each anew at every stage; or infinite, one schedule for \
+      the whole chain: the first stage warms up and cools down to a constant rate, the last one anneals, and no stage \
+      warms up again. Default: cosine.
       """
     ),
     (
@@ -208,6 +217,10 @@ extension Manual {
       """
     ),
     ("training.min_lr_ratio", "The last learning rate as a share of the highest. Default: 0.1."),
+    (
+      "training.constant_lr_ratio",
+      "The constant learning rate of lr_scheduler: infinite as a share of the highest. Default: 0.5."
+    ),
     ("training.weight_decay", "Decoupled decay towards zero. Default: 0.01."),
     (
       "training.max_grad_norm",

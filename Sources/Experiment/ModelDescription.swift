@@ -63,4 +63,11 @@ public struct ClassifierDescription: Sendable, Equatable {
   public var heads: Heads
   /// Nil: from the data.
   public var inputSize: Int?
+  public enum Initialization: String, Sendable {
+    /// Weights and biases in ±1/√inputs.
+    case uniform
+    /// Weights in ±√(6/(inputs + outputs)), biases 0.
+    case xavier
+  }
+  public var initialization = Initialization.uniform
 }

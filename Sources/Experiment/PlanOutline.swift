@@ -82,7 +82,8 @@ extension BaseModel {
     case .new(.mlp(let sizes)):
       map(
         ("architecture", .text("mlp")), ("hidden_sizes", .list(sizes.hiddenSizes.map { .integer($0) })),
-        ("heads", .text(sizes.heads.rawValue)), ("input_size", sizes.inputSize.map { .integer($0) }))
+        ("heads", .text(sizes.heads.rawValue)), ("initialization", .text(sizes.initialization.rawValue)),
+        ("input_size", sizes.inputSize.map { .integer($0) }))
     }
   }
 }
@@ -144,7 +145,9 @@ extension TrainingPlan {
       ("gradient_accumulation_steps", .integer(gradientAccumulationSteps)), (lengthKey, .integer(count)),
       ("optimizer", .text(optimizer.rawValue)), ("learning_rate", .number(learningRate)),
       ("lr_scheduler", .text(scheduler.rawValue)), ("warmup_ratio", .number(warmupRatio)),
-      ("min_lr_ratio", .number(minLearningRateRatio)), ("weight_decay", .number(weightDecay)),
+      ("min_lr_ratio", .number(minLearningRateRatio)),
+      ("constant_lr_ratio", scheduler == .infinite ? .number(constantLearningRateRatio) : nil),
+      ("weight_decay", .number(weightDecay)),
       ("max_grad_norm", .number(maxGradNorm)), ("adam_beta1", adam ? .number(adamBeta1) : nil),
       ("adam_beta2", adam ? .number(adamBeta2) : nil), ("adam_epsilon", adam ? .number(adamEpsilon) : nil),
       ("optimizer_state", .text(keepsOptimizerState ? "keep" : "reset")),

@@ -83,10 +83,13 @@ extension PlanReader {
       section.require("heads", hint: "task, domain or class")
       ? section.word("heads", ["task", "domain", "class"]) : nil
     let input = section.integer("input_size", in: 1...16_777_216)
+    let initialization = section.word("initialization", ["uniform", "xavier"])
     section.finish()
     guard let sizes, let heads = heads.flatMap(ClassifierDescription.Heads.init(rawValue:)) else {
       return nil
     }
-    return ClassifierDescription(hiddenSizes: sizes, heads: heads, inputSize: input)
+    return ClassifierDescription(
+      hiddenSizes: sizes, heads: heads, inputSize: input,
+      initialization: initialization.flatMap(ClassifierDescription.Initialization.init) ?? .uniform)
   }
 }

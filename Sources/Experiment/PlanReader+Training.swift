@@ -75,11 +75,15 @@ extension PlanReader {
     }
     if let word = section.word("optimizer_state", ["reset", "keep"]) { plan.keepsOptimizerState = word == "keep" }
     plan.learningRate = section.number("learning_rate", .positive) ?? plan.learningRate
-    if let word = section.word("lr_scheduler", ["cosine", "linear", "constant", "wsd"]) {
+    if let word = section.word("lr_scheduler", ["cosine", "linear", "constant", "wsd", "infinite"]) {
       plan.scheduler = .init(rawValue: word) ?? plan.scheduler
     }
     plan.warmupRatio = section.share("warmup_ratio", .belowOne) ?? plan.warmupRatio
     plan.minLearningRateRatio = section.share("min_lr_ratio", .unit) ?? plan.minLearningRateRatio
+    plan.constantLearningRateRatio = section.share("constant_lr_ratio", .unit) ?? plan.constantLearningRateRatio
+    if plan.scheduler != .infinite, section.has("constant_lr_ratio") {
+      section.report("constant_lr_ratio", "has no effect without lr_scheduler: infinite", hint: "remove the key")
+    }
     plan.weightDecay = section.number("weight_decay", .nonNegative) ?? plan.weightDecay
     plan.maxGradNorm = section.number("max_grad_norm", .nonNegative) ?? plan.maxGradNorm
     plan.adamBeta1 = section.number("adam_beta1", .belowOne) ?? plan.adamBeta1

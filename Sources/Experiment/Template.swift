@@ -42,7 +42,7 @@ extension ExperimentFile {
         gradient_accumulation_steps: 2
         num_epochs: 1                # or max_steps, or max_tokens
         learning_rate: 2e-5
-        lr_scheduler: cosine         # cosine | linear | constant | wsd; restarts at each stage
+        lr_scheduler: cosine         # cosine | linear | constant | wsd (each stage anew) | infinite
         warmup_ratio: 3%
 
       # What guards the past; [] is naive fine-tuning.

@@ -13,7 +13,7 @@ public struct TrainingPlan: Sendable, Equatable {
   public enum ExcessLength: String, Sendable { case split, truncate, drop, `raise` }
   public enum Optimizer: String, Sendable { case adamw, sgd }
   public enum Adapter: String, Sendable { case none, lora }
-  public enum Scheduler: String, Sendable { case cosine, linear, constant, wsd }
+  public enum Scheduler: String, Sendable { case cosine, linear, constant, wsd, infinite }
 
   public var sequenceLength = 512
   public var samplePacking = true
@@ -30,6 +30,8 @@ public struct TrainingPlan: Sendable, Equatable {
   public var warmupRatio = 0.03
   /// The last learning rate as a share of the highest.
   public var minLearningRateRatio = 0.1
+  /// The constant learning rate of the infinite schedule as a share of the highest.
+  public var constantLearningRateRatio = 0.5
   public var weightDecay = 0.01
   /// 0: no clipping.
   public var maxGradNorm = 1.0

@@ -3,11 +3,18 @@ import TensorCore
 
 extension ParameterStore {
   /// Writes any vector of this layout, parameter by parameter.
-  public func write(_ vector: Tensor, to writer: any StateWriter, under group: String, description: String) {
+  ///
+  /// - Parameter storage: bf16 for a vector that is rounded already
+  public func write(
+    _ vector: Tensor, storage: Precision = .fp32, to writer: any StateWriter, under group: String, description: String
+  ) {
     writer.group(group, description: description)
     for parameter in parameters {
-      writer.tensor(
-        "\(group)/\(parameter.name)", vector.slice(parameter.range), shape: parameter.shape, description: nil)
+      let (path, values) = ("\(group)/\(parameter.name)", vector.slice(parameter.range))
+      switch storage {
+      case .fp32: writer.tensor(path, values, shape: parameter.shape, description: nil)
+      case .bf16: writer.roundedTensor(path, values, shape: parameter.shape, description: nil)
+      }
     }
   }
   public func restore(_ vector: Tensor, from reader: any StateReader, under group: String) throws {

@@ -44,13 +44,25 @@ public final class MLP: Network {
   private let layers: [Linear]
   private let heads: [Head]
 
-  public static func declarations(_ c: MLPConfiguration) -> [ParameterDeclaration] {
+  public enum Initialization: Sendable {
+    /// Weights and biases uniform in ±1/√inputs.
+    case uniform
+    /// Weights uniform in ±√(6/(inputs + outputs)), biases 0. Source: Glorot & Bengio 2010
+    case xavier
+  }
+
+  public static func declarations(_ c: MLPConfiguration, _ initialization: Initialization = .uniform)
+    -> [ParameterDeclaration]
+  {
     var all: [ParameterDeclaration] = []
     func linear(_ name: String, _ outputs: Int, _ inputs: Int) {
-      // Weights and biases uniform in ±1/√inputs.
-      let bound = 1 / Double(inputs).squareRoot()
-      all.append(ParameterDeclaration(name + ".weight", [outputs, inputs], .uniform(bound: bound)))
-      all.append(ParameterDeclaration(name + ".bias", [outputs], .uniform(bound: bound)))
+      let (weight, bias) =
+        switch initialization {
+        case .uniform: (1 / Double(inputs).squareRoot(), 1 / Double(inputs).squareRoot())
+        case .xavier: ((6 / Double(inputs + outputs)).squareRoot(), 0)
+        }
+      all.append(ParameterDeclaration(name + ".weight", [outputs, inputs], .uniform(bound: weight)))
+      all.append(ParameterDeclaration(name + ".bias", [outputs], .uniform(bound: bias)))
     }
     var width = c.inputs
     for (index, size) in c.hiddenSizes.enumerated() {
@@ -61,9 +73,12 @@ public final class MLP: Network {
     return all
   }
 
-  public init(_ configuration: MLPConfiguration, random: RandomStream, on backend: any Backend) {
+  public init(
+    _ configuration: MLPConfiguration, initialization: Initialization = .uniform, random: RandomStream,
+    on backend: any Backend
+  ) {
     self.configuration = configuration
-    let declarations = Self.declarations(configuration)
+    let declarations = Self.declarations(configuration, initialization)
     parameters = ParameterStore(declarations, on: backend)
     parameters.initialize(declarations, from: random.forked("init"))
     let parts = ParameterLookup(store: parameters)

@@ -68,6 +68,7 @@ public final class Assembly {
   public func schedule(_ stage: Int, of plan: ExperimentPlan) -> StageSchedule {
     StageSchedule(
       data.stages[stage], plan.stages[stage].training, contextLength: subject.contextLength,
+      place: Schedule.Place(isFirst: stage == 0, isLast: stage + 1 == plan.stages.count),
       random: RandomStream(seed: plan.seed).forked("data", stage))
   }
 

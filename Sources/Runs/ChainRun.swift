@@ -97,9 +97,9 @@ public final class ChainRun {
   var stageNames: [String] { plan.stages.map(\.name) }
 
   /// The methods that guard a stage.
-  func stack(_ stage: Int) -> [any ContinualMethod] {
+  func stack(_ stage: Int) -> [(plan: MethodPlan, method: any ContinualMethod)] {
     let wanted = plan.stages[stage].methods ?? plan.methods
-    return wanted.compactMap { plan in methods.first { $0.plan == plan }?.method }
+    return wanted.compactMap { plan in methods.first { $0.plan == plan }.map { (plan, $0.method) } }
   }
 
   /// Runs to the end, or to a signal or the time limit.
@@ -286,8 +286,8 @@ public final class ChainRun {
     let schedule = schedule(stage)
     let adapter = try assembly.adapter(stagePlan, random: root.forked("adapter", stage), earlier: adapters)
     let optimizer = adapter?.optimizer ?? assembly.optimizer(training)
-    let stack = stack(stage)
-    try beginStage(stage, steps: schedule.steps)
+    let stack = stack(stage).map(\.method)
+    for (_, plan, method) in methods { try method.stageWillBegin(stageScope(stage, plan, steps: schedule.steps)) }
     if position.step > 0 {
       // The checkpoint's moments and method state, after the methods know which stage it is.
       try restoreRunningStage(optimizer, adapter)
@@ -417,14 +417,11 @@ public final class ChainRun {
 
   func schedule(_ stage: Int) -> StageSchedule { assembly.schedule(stage, of: plan) }
 
-  private func beginStage(_ stage: Int, steps: Int) throws {
-    for (_, methodPlan, method) in methods {
-      try method.stageWillBegin(
-        StageScope(
-          network: assembly.subject.network, stage: stage + 1, name: stageNames[stage],
-          tokens: assembly.data.stages[stage].scoredTokens, random: root.forked("stage.\(methodPlan.name)", stage),
-          steps: steps))
-    }
+  private func stageScope(_ stage: Int, _ method: MethodPlan, steps: Int) -> StageScope {
+    StageScope(
+      network: assembly.subject.network, stage: stage + 1, name: stageNames[stage],
+      tokens: assembly.data.stages[stage].scoredTokens, random: root.forked("stage.\(method.name)", stage),
+      steps: steps)
   }
 
   private func check(_ stage: Int, _ training: TrainingPlan) throws {
@@ -447,9 +444,12 @@ public final class ChainRun {
     let name = stageNames[stage]
     // What training leaves in the pool would stand beside the Fisher pass.
     backend.pool.trim()
+    for (plan, method) in stack(stage) {
+      try method.stageDidTrain(stageScope(stage, plan, steps: schedule.steps))
+    }
     if !assembly.data.stages[stage].validation.isEmpty { _ = try validate(stage) }
     var facts: [JSON.Member] = []
-    for method in stack(stage) {
+    for (_, method) in stack(stage) {
       let owner = type(of: method).card.name
       for fact in method.facts {
         let isTaken = facts.contains { $0.key == fact.name }

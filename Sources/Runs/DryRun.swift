@@ -64,7 +64,6 @@ public struct DryRun: Sendable {
     // Variants share what they compute from the same base.
     var baseFishers: [FisherRecipe] = []
     for (name, variant) in all {
-      let root = RandomStream(seed: variant.seed)
       var stages: [Stage] = []
       var (seconds, checkpoints, bytes) = (0.0, 1, 0)
       let methods = variant.methods + variant.stages.flatMap { $0.methods ?? [] }
@@ -77,9 +76,7 @@ public struct DryRun: Sendable {
       bytes += small
       var innerSaves = 0
       for (index, stage) in variant.stages.enumerated() {
-        let schedule = StageSchedule(
-          assembly.data.stages[index], stage.training, contextLength: assembly.subject.contextLength,
-          random: root.forked("data", index))
+        let schedule = assembly.schedule(index, of: variant)
         let hasPast = index > 0 || !assembly.data.base.examples.isEmpty
         let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.replayPerToken(stage: index)) : 0
         stages.append(
@@ -164,10 +161,7 @@ private struct Calibration {
   /// Steps of learning rate 0 on the first rows, until the figure is steady or a second is over.
   func secondsPerToken(_ plan: ExperimentPlan) throws -> Double {
     guard let stage = plan.stages.first else { return 0 }
-    let schedule = StageSchedule(
-      assembly.data.stages[0], stage.training, contextLength: assembly.subject.contextLength,
-      random: RandomStream(seed: plan.seed).forked("data", 0))
-    var rows = schedule.stream(from: .start)
+    var rows = assembly.schedule(0, of: plan).stream(from: .start)
     var training = stage.training
     training.weightDecay = 0
     // An adapter's steps are those of full fine-tuning without moments for every weight.

@@ -18,7 +18,9 @@ public struct StageSchedule: Sendable {
   private let packing: Bool
   private let seed: UInt64
 
-  public init(_ text: TextSet, _ training: TrainingPlan, contextLength: Int, random: RandomStream) {
+  public init(
+    _ text: TextSet, _ training: TrainingPlan, contextLength: Int, place: Schedule.Place, random: RandomStream
+  ) {
     examples = text.examples
     weights = text.weights
     sequenceLength = min(training.sequenceLength, contextLength)
@@ -46,7 +48,8 @@ public struct StageSchedule: Sendable {
     steps = (rows + rowsPerStep - 1) / rowsPerStep
     learningRate = Schedule(
       shape: Schedule.Shape(rawValue: training.scheduler.rawValue) ?? .cosine, peak: training.learningRate,
-      steps: steps, warmupRatio: training.warmupRatio, minimumRatio: training.minLearningRateRatio)
+      steps: steps, warmupRatio: training.warmupRatio, minimumRatio: training.minLearningRateRatio,
+      constantRatio: training.constantLearningRateRatio, place: place)
   }
 
   /// The rows from a cursor on.

@@ -11,6 +11,9 @@ final class ArchiveStateWriter: StateWriter {
     archive.add(
       path, type: .float32, shape: shape, description: description, bytes: UnsafeRawBufferPointer(tensor.buffer))
   }
+  func roundedTensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?) {
+    archive.add(path, bfloat16: tensor.toArray(), shape: shape, description: description)
+  }
   func integers(_ path: String, _ values: [Int], description: String?) {
     archive.add(path, ints: values, description: description)
   }

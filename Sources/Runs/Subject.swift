@@ -168,6 +168,7 @@ public final class ImageClassifier {
       }
     network = MLP(
       MLPConfiguration(inputs: features ?? 0, hiddenSizes: description.hiddenSizes, classes: classes),
+      initialization: description.initialization == .xavier ? .xavier : .uniform,
       random: RandomStream(seed: plan.seed), on: backend)
     table = backend.tensor(pixels, pixels.count / max(1, features ?? 0), features ?? 0)
     self.places = places

@@ -5,6 +5,8 @@ public protocol StateWriter: AnyObject {
   func group(_ path: String, description: String)
   /// The tensor must keep its elements until the checkpoint is written.
   func tensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?)
+  /// A tensor whose elements are bfloat16 numbers already.
+  func roundedTensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?)
   func integers(_ path: String, _ values: [Int], description: String?)
   func tokens(_ path: String, _ values: [Int32], description: String?)
   func doubles(_ path: String, _ values: [Double], description: String?)
@@ -39,6 +41,9 @@ public final class ScopedStateWriter: StateWriter {
   public func group(_ path: String, description: String) { base.group(full(path), description: description) }
   public func tensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?) {
     base.tensor(full(path), tensor, shape: shape, description: description)
+  }
+  public func roundedTensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?) {
+    base.roundedTensor(full(path), tensor, shape: shape, description: description)
   }
   public func integers(_ path: String, _ values: [Int], description: String?) {
     base.integers(full(path), values, description: description)

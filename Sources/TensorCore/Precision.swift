@@ -1,9 +1,22 @@
 // How products are computed; everything else is Float32 whatever stands here.
 
-/// The numbers that enter matrix products.
+/// The numbers that enter matrix products, or that a state is kept in.
 public enum Precision: String, Sendable, CaseIterable {
   case fp32
   /// Both operands rounded to bfloat16 (nearest even), products summed in Float32. Weights, moments, Fisher
   /// information and anchors stay Float32.
   case bf16
+}
+
+extension Backend {
+  /// A copy with every element rounded to bfloat16 (nearest even).
+  public func rounded(_ x: Tensor) -> Tensor {
+    let copy = copied(x)
+    let values = copy.buffer
+    for i in values.indices {
+      let bits = values[i].bitPattern
+      values[i] = Float(bitPattern: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000)
+    }
+    return copy
+  }
 }

@@ -179,8 +179,9 @@ public struct StepScope {
 
 /// A way of keeping what was learned.
 ///
-/// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `consolidate`. In a step: `compose` for
-/// each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters` → `observe`.
+/// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `stageDidTrain` → `consolidate`. In a step:
+/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters` →
+/// `observe`.
 public protocol ContinualMethod: Archivable {
   static var card: MethodCard { get }
   /// Called after a resume, too, with the same scope; must not draw from streams that steps use.
@@ -199,6 +200,8 @@ public protocol ContinualMethod: Archivable {
   func adjustParameters(_ step: StepScope) -> Double
   /// Looks at what the step did as a whole.
   func observe(_ step: StepScope)
+  /// All steps of the stage are taken; the parameters that this leaves are measured and consolidated.
+  func stageDidTrain(_ scope: StageScope) throws
   func consolidate(_ scope: ConsolidationScope) throws
   /// Facts for the report, such as how often the buffer was replayed.
   var facts: [(name: String, value: Double)] { get }
@@ -211,6 +214,7 @@ extension ContinualMethod {
   public func adjustGradient(_ step: StepScope) -> Double { 0 }
   public func adjustParameters(_ step: StepScope) -> Double { 0 }
   public func observe(_ step: StepScope) {}
+  public func stageDidTrain(_ scope: StageScope) throws {}
   public func consolidate(_ scope: ConsolidationScope) throws {}
   public var facts: [(name: String, value: Double)] { [] }
 }

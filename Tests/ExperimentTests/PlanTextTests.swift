@@ -72,7 +72,7 @@ import Training
     "training.adam_epsilon": "0.1", "training.gradient_checkpointing": "true",
     "training.freeze": "[]", "stages.medical.training.optimizer_state": "keep", "training.loss_watchdog_threshold": "0",
     "stages.medical.training.early_stopping_patience": "0",
-    "stages.digits.training": "{ optimizer: sgd }", "training.adapter": "lora",
+    "stages.digits.training": "{ optimizer: sgd }", "stages.digits.training.constant_lr_ratio": "0.4", "training.adapter": "lora",
     "stages.digits.training.lora_r": "2", "stages.digits.training.lora_alpha": "2.5",
     "stages.digits.training.lora_targets": "[\"*.bias\"]", "stages.digits.training.lora_orthogonality": "0",
     "methods.ewc.lambda": "1", "methods.ewc.variant": "separate", "methods.ewc.decay": "0.5",
@@ -134,7 +134,7 @@ import Training
         ("layer_norm_epsilon", "1")
       ],
     "{ architecture: mlp, hidden_sizes: [4], heads: task }": [
-      ("hidden_sizes", "[5]"), ("heads", "class"), ("input_size", "5"),
+      ("hidden_sizes", "[5]"), ("heads", "class"), ("input_size", "5"), ("initialization", "xavier"),
     ],
   ]
 

@@ -122,7 +122,8 @@ let full = """
       datasets:
         - { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, classes: [0, 1], permute_seed: 3,
             limit: 500, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
-      training: { adapter: lora, lora_r: 4, lora_alpha: 8, lora_targets: ["*.weight"], lora_orthogonality: 0.5 }
+      training: { lr_scheduler: infinite, constant_lr_ratio: 0.6, adapter: lora, lora_r: 4, lora_alpha: 8,
+          lora_targets: ["*.weight"], lora_orthogonality: 0.5 }
   probes:
     - { name: general, path: data/general/test.txt, type: text, metrics: [perplexity], documents: file, limit: 7 }
     - { name: blimp, path: data/probes/blimp.jsonl, type: minimal_pairs, metrics: [acc] }

@@ -14,6 +14,9 @@ public final class MemoryState: StateWriter, StateReader {
   public func tensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?) {
     floats[path] = tensor.toArray()
   }
+  public func roundedTensor(_ path: String, _ tensor: Tensor, shape: [Int], description: String?) {
+    self.tensor(path, tensor, shape: shape, description: description)
+  }
   public func integers(_ path: String, _ values: [Int], description: String?) { integerLists[path] = values }
   public func tokens(_ path: String, _ values: [Int32], description: String?) { tokenLists[path] = values }
   public func doubles(_ path: String, _ values: [Double], description: String?) { doubleLists[path] = values }

@@ -34,10 +34,14 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     public var decay: Double
     public var form: QuadraticPull.Form
     public var fisher: FisherRecipe
+    /// Of curvatures in memory and in checkpoints; bf16 also for products with Kronecker factors.
+    public var storage: Precision
     public init(
       strength: Strength, variant: Variant = .online, decay: Double = 1, form: QuadraticPull.Form = .proximal,
-      fisher: FisherRecipe = FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 512)
+      fisher: FisherRecipe = FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 512),
+      storage: Precision = .fp32
     ) {
+      self.storage = storage
       self.strength = strength
       self.variant = variant
       self.decay = decay
@@ -118,6 +122,12 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         them.
         """),
       OptionSchema(
+        "fisher.storage", .word(["fp32", "bf16"], notYet: []), default: .word("fp32"),
+        """
+        bf16: the Fisher information is rounded to bfloat16 and takes half of its place in checkpoints; products with \
+        Kronecker factors are in bf16 where the CPU has it, at half their cost.
+        """),
+      OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
         onlyWith: .init("fisher.labels", ["sampled"]),
         "How many label samples are drawn for each example with labels: sampled."),
@@ -165,7 +175,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
           structure: ingredients.word("fisher.structure").flatMap(FisherRecipe.Structure.init) ?? .diagonal,
           examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1,
-          tolerance: ingredients.number("fisher.tolerance") ?? 0)),
+          tolerance: ingredients.number("fisher.tolerance") ?? 0),
+        storage: ingredients.word("fisher.storage").flatMap(Precision.init) ?? .fp32),
       ingredients.store, on: ingredients.backend)
   }
 
@@ -274,12 +285,12 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   public func absorb(_ factors: KroneckerCurvature, weight: Double) {
     let weighted = factors.scaled(by: Float(weight))
     switch settings.variant {
-    case .separate: factored.append((weighted, backend.copied(store.values)))
+    case .separate: factored.append((weighted.stored(in: settings.storage), backend.copied(store.values)))
     case .online:
       // The diagonal part's anchor is the newest one, too.
       guard let anchor else { return }
       let merged = factored.first.map { $0.curvature.merged(with: weighted, keeping: settings.decay) } ?? weighted
-      factored = [(merged, anchor)]
+      factored = [(merged.stored(in: settings.storage), anchor)]
     }
     renewBounds()
   }
@@ -298,6 +309,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   public func absorb(_ fisher: Tensor, weight: Double) {
     pasts += 1
     backend.scale(fisher, by: Float(weight))
+    defer { if settings.storage == .bf16 { curvature = curvature.map(backend.rounded) } }
     guard let curvature, let anchor else {
       curvature = fisher
       anchor = backend.copied(store.values)
@@ -358,7 +370,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     }
     writer.text("recipe", settings.fisher.description, description: "how the Fisher information was estimated")
     store.write(
-      curvature, to: writer, under: "fisher", description: "merged diagonal Fisher information, per scored token")
+      curvature, storage: settings.storage, to: writer, under: "fisher",
+      description: "merged diagonal Fisher information, per scored token")
     store.write(anchor, to: writer, under: "anchor", description: "merged anchor θ* of the quadratic penalty")
     if settings.variant == .separate {
       writer.doubles(
@@ -386,7 +399,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     (curvature, anchor) = (restoredCurvature, restoredAnchor)
     while reader.contains("kronecker/\(factored.count)/weights") {
       let group = "kronecker/\(factored.count)"
-      let factors = try KroneckerCurvature.restore(from: reader, under: group, store, on: backend)
+      let factors = try KroneckerCurvature.restore(
+        from: reader, under: group, storage: settings.storage, store, on: backend)
       guard settings.variant == .separate else {
         factored.append((factors, restoredAnchor))
         continue

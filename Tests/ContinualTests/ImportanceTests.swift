@@ -1,0 +1,229 @@
+// SI, RWalk, MAS, freezing and annealing against answers by hand and in closed form.
+import Continual
+import Curvature
+import Layers
+import Models
+import TensorCPU
+import TensorCore
+import TestKit
+import Testing
+import Training
+
+@Suite struct ImportanceTests {
+  // MARK: SI
+
+  private func path(of si: SynapticIntelligence, _ world: RowWorld) throws -> [Float] {
+    let state = MemoryState()
+    si.write(to: state)
+    let path = world.backend.empty(1, world.store.count)
+    try world.store.restore(path, from: state, under: "path")
+    return path.toArray()
+  }
+
+  /// With small full-batch steps Σω is what the loss lost.
+  @Test func pathIntegralsAddUpToTheFallOfTheLoss() throws {
+    let world = RowWorld()
+    let si = SynapticIntelligence(strength: 1, xi: 0.1, world.store, on: world.backend)
+    try si.consolidate(world.past(0))
+    try si.stageWillBegin(world.stage())
+    let train = world.trainer(.sgd)
+    let before = world.loss(world.exemplars)
+    for _ in 0..<200 {
+      _ = train(world.compose(world.exemplars, [si]), learningRate: 2e-3, maximumNorm: 0.05, methods: [si])
+    }
+    let fall = before - world.loss(world.exemplars)
+    let sum = try path(of: si, world).reduce(0) { $0 + Double($1) }
+    #expect(fall > 0.001 && abs(sum - fall) < 0.01 * fall, "Σω = \(sum), the loss fell by \(fall)")
+  }
+
+  /// A pull that drags parameters is in the update but not in the gradient: ω is g·Δθ with the task's g alone.
+  @Test func pathUsesTheTaskGradientAndTheWholeUpdate() throws {
+    let world = RowWorld()
+    let si = SynapticIntelligence(strength: 1, xi: 0.1, world.store, on: world.backend)
+    try si.consolidate(world.past(0))
+    try si.stageWillBegin(world.stage())
+    let far = world.backend.copied(world.store.values)
+    world.backend.fill(far, 3)
+    let pull = QuadraticPull(strength: 5, curvature: nil, anchor: far, form: .coupled)
+    let train = world.trainer(.sgd)
+    let start = world.store.values.toArray()
+    let accumulator = Accumulator(world.store, on: world.backend)
+    for batch in world.batches(world.exemplars) {
+      _ = world.network.backward(
+        batch, seed: CrossEntropySeed(scale: 1 / Float(world.rows.count)), sink: accumulator, on: world.backend)
+    }
+    let gradient = accumulator.gradient.toArray()
+    _ = train(
+      world.batches(world.exemplars), learningRate: 0.01, maximumNorm: 1e-3, pulls: [pull], methods: [si])
+    let end = world.store.values.toArray()
+    let path = try path(of: si, world)
+    for i in path.indices {
+      let wanted = -gradient[i] * (end[i] - start[i])
+      #expect(abs(path[i] - wanted) <= 1e-4 * abs(wanted) + 1e-9)
+    }
+    // Ω = max(0, ω) / (Δ² + ξ), and never below 0.
+    try si.consolidate(world.past(1))
+    let omega = try #require(si.pulls.first?.curvature?.toArray())
+    for i in omega.indices {
+      let moved = end[i] - start[i]
+      let wanted = max(0, path[i]) / (moved * moved + 0.1)
+      #expect(abs(omega[i] - wanted) <= 1e-5 * wanted + 1e-9)
+    }
+    #expect(path.contains { $0 < 0 } && omega.allSatisfy { $0 >= 0 })
+    #expect(si.pulls[0].strength == 2)
+  }
+
+  /// A large ξ makes Ω proportional to ω: ξ·Ω → max(0, ω).
+  @Test func largeXiLeavesThePathAlone() throws {
+    let world = RowWorld()
+    let si = SynapticIntelligence(strength: 1, xi: 1e6, world.store, on: world.backend)
+    try si.consolidate(world.past(0))
+    try si.stageWillBegin(world.stage())
+    let train = world.trainer()
+    for _ in 0..<5 {
+      _ = train(world.compose(world.exemplars, [si]), learningRate: 0.05, maximumNorm: 1, methods: [si])
+    }
+    let path = try path(of: si, world)
+    try si.consolidate(world.past(1))
+    let omega = try #require(si.pulls.first?.curvature?.toArray())
+    for (a, b) in zip(omega, path) { #expect(abs(1e6 * a - max(0, b)) <= 1e-4 * abs(b) + 1e-9) }
+  }
+
+  // MARK: RWalk, freezing, annealing
+
+  /// Two steps in a window of two: F and s by hand, each scaled by its own maximum.
+  @Test func walkScoresByHand() throws {
+    let world = RowWorld()
+    let walk = RiemannianWalk(
+      strength: 0.5, alpha: 0.25, window: 2, epsilon: 1e-4, examples: 24, world.store, on: world.backend)
+    try walk.consolidate(world.past(0))
+    var f = try DiagonalFisher.estimate(
+      world.network, over: world.exemplars.runs(ofTokens: 8).flatMap { world.batches(Array($0)) },
+      recipe: FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 24),
+      random: world.past(0).random.forked("fisher"), on: world.backend
+    ).values.toArray()
+    // The choice of all examples is a shuffle, and draws belong to places: only sums over all agree, up to the draws.
+    let first = try #require(walk.pulls.first?.curvature?.toArray())
+    #expect(abs((first.max() ?? 0) - 1) < 1e-6)
+    f = first
+    try walk.stageWillBegin(world.stage())
+    let train = world.trainer(.sgd)
+    var path = [Float](repeating: 0, count: f.count)
+    let start = world.store.values.toArray()
+    // The running F starts unscaled: its scale is read off the state.
+    let state = MemoryState()
+    walk.write(to: state)
+    let running = world.backend.empty(1, world.store.count)
+    try world.store.restore(running, from: state, under: "fisher")
+    f = running.toArray()
+    for _ in 0..<2 {
+      let sink = Accumulator(world.store, on: world.backend)
+      _ = world.network.backward(
+        world.batches(world.exemplars)[0], seed: CrossEntropySeed(scale: 1 / 24), sink: sink, on: world.backend)
+      let (g, before) = (sink.gradient.toArray(), world.store.values.toArray())
+      _ = train(world.compose(world.exemplars, [walk]), learningRate: 0.05, maximumNorm: 0, methods: [walk])
+      let after = world.store.values.toArray()
+      for i in f.indices {
+        f[i] = 0.75 * f[i] + 0.25 * 24 * g[i] * g[i]
+        path[i] -= g[i] * (after[i] - before[i])
+      }
+    }
+    let end = world.store.values.toArray()
+    let scores = f.indices.map { i in
+      max(0, path[i]) / (0.5 * f[i] * (end[i] - start[i]) * (end[i] - start[i]) + 1e-4)
+    }
+    try walk.consolidate(world.past(1))
+    let found = try #require(walk.pulls.first?.curvature?.toArray())
+    let (largestF, largestS) = (f.max() ?? 1, scores.max() ?? 1)
+    for i in f.indices {
+      let wanted = f[i] / largestF + scores[i] / largestS
+      #expect(abs(found[i] - wanted) < 1e-3 * max(1, wanted), "\(i): \(found[i]) against \(wanted)")
+    }
+    #expect(walk.pulls[0].strength == 1)
+  }
+
+  @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd]) func frozenMassStandsStill(kind: OptimizerSettings.Kind) throws
+  {
+    let world = RowWorld()
+    let freezing = FisherFreezing(mass: 0.5, world.store, on: world.backend)
+    let fisher = (0..<world.store.count).map { Float($0 % 10) }
+    freezing.hold(world.backend.tensor(fisher, 1, fisher.count))
+    let held = try #require(freezing.pulls.first?.curvature?.toArray())
+    let (total, inHeld) = (fisher.reduce(0, +), zip(fisher, held).reduce(0) { $0 + $1.0 * $1.1 })
+    // At least half of the mass, and without the smallest of them less than half.
+    #expect(inHeld >= total / 2 && inHeld - 9 < total / 2)
+    #expect(zip(fisher, held).allSatisfy { $0.0 >= 8 ? $0.1 == 1 : true } && held.contains(0))
+    let start = world.store.values.toArray()
+    let train = world.trainer(kind)
+    for _ in 0..<5 {
+      _ = train(world.batches(world.exemplars), learningRate: 0.05, maximumNorm: 1, methods: [freezing])
+    }
+    for (i, (a, b)) in zip(start, world.store.values.toArray()).enumerated() where held[i] == 1 {
+      #expect(abs(a - b) <= 1e-6 * max(abs(a), 1e-3), "\(i)")
+    }
+    #expect(zip(start, world.store.values.toArray()).contains { $0.0 != $0.1 })
+  }
+
+  @Test func annealingLetsGo() throws {
+    let world = RowWorld()
+    let l2sp = L2SP(
+      strength: 3, form: .coupled, anchor: .previous, annealing: .init(at: 0.5, rate: 2), world.store,
+      on: world.backend)
+    try l2sp.consolidate(world.past(0))
+    try l2sp.stageWillBegin(
+      StageScope(network: world.network, stage: 1, name: "s", tokens: 1, random: RandomStream(seed: 1), steps: 8))
+    let train = world.trainer()
+    for step in 0..<8 {
+      let wanted = 3 / (1 + Maths.exp(2 * (Double(step) - 4)))
+      #expect(abs(Double(l2sp.pulls[0].strength) - wanted) < 1e-5)
+      _ = train(world.batches(world.exemplars), learningRate: 0.01, maximumNorm: 0, methods: [l2sp])
+    }
+  }
+
+  // MARK: MAS
+
+  /// f = Wx + b: ∂‖f‖²/∂W = 2 f xᵀ, its magnitude averaged over examples.
+  @Test func masOfALinearMapIsClosedForm() throws {
+    let world = RowWorld(hidden: [])
+    let mas = MemoryAwareSynapses(strength: 1, examples: 100, world.store, on: world.backend)
+    try mas.consolidate(world.past(0))
+    let found = try #require(mas.pulls.first?.curvature)
+    let weight = try #require(world.store["heads.0.weight"])
+    let bias = try #require(world.store["heads.0.bias"])
+    let (w, b) = (weight.value.toArray(), bias.value.toArray())
+    var (wantedW, wantedB) = ([Float](repeating: 0, count: 12), [Float](repeating: 0, count: 3))
+    for x in world.rows {
+      for o in 0..<3 {
+        let f = (0..<4).reduce(b[o]) { $0 + w[o * 4 + $1] * x[$1] }
+        wantedB[o] += abs(2 * f) / 24
+        for i in 0..<4 { wantedW[o * 4 + i] += abs(2 * f * x[i]) / 24 }
+      }
+    }
+    for (a, b) in zip(weight.view(of: found).toArray() + bias.view(of: found).toArray(), wantedW + wantedB) {
+      #expect(abs(a - b) <= 1e-5 * b)
+    }
+    // The magnitude of the batch's mean gradient, a known mistake, is smaller.
+    let sink = Accumulator(world.store, on: world.backend)
+    struct Norm: HeadSeed {
+      mutating func seed(
+        _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+      ) { backend.scale(logits, by: 2 / 24) }
+    }
+    _ = world.network.backward(world.batches(world.exemplars)[0], seed: Norm(), sink: sink, on: world.backend)
+    let mistaken = weight.view(of: sink.gradient).toArray().reduce(0) { $0 + abs($1) }
+    #expect(mistaken < 0.8 * wantedW.reduce(0, +))
+  }
+
+  @Test func masDoesNotDependOnBatchesOrLabels() throws {
+    func importance(_ batchTokens: Int, _ shift: Int32) throws -> [Float] {
+      let world = RowWorld()
+      let mas = MemoryAwareSynapses(strength: 1, examples: 100, world.store, on: world.backend)
+      let rows = world.exemplars.map { Exemplar(inputs: $0.inputs, targets: [($0.targets[0] + shift) % 3]) }
+      try mas.consolidate(world.past(0, rows, batchTokens: batchTokens))
+      try mas.consolidate(world.past(1, rows, batchTokens: batchTokens))
+      return try #require(mas.pulls.first?.curvature?.toArray())
+    }
+    let one = try importance(24, 0)
+    for (a, b) in zip(try importance(1, 1), one) { #expect(abs(a - b) <= 2e-5 * abs(b) + 1e-8) }
+  }
+}

@@ -1,0 +1,75 @@
+// K-FAC EWC as a pull: fixed points and clipping.
+import Continual
+import Curvature
+import Layers
+import Models
+import TensorCPU
+import TensorCore
+import TestKit
+import Testing
+import Training
+
+@Suite struct KroneckerPullTests {
+  private func consolidated(_ world: RowWorld, _ form: QuadraticPull.Form, strength: Double) throws
+    -> ElasticWeightConsolidation
+  {
+    let recipe = FisherRecipe(labels: .expected, unit: .sequence, structure: .kronecker, examples: 24)
+    let ewc = ElasticWeightConsolidation(
+      .init(strength: .fixed(strength), form: form, fisher: recipe), world.store, on: world.backend)
+    try ewc.consolidate(world.past(0))
+    try ewc.stageWillBegin(world.stage())
+    return ewc
+  }
+
+  /// Both forms rest where the task's gradient and the pull balance: they end in one place, and for an immense strength at
+  /// the anchor.
+  @Test(arguments: [OptimizerSettings.Kind.sgd, .adamw]) func factoredFormsShareTheirFixedPoint(
+    kind: OptimizerSettings.Kind
+  ) throws {
+    func end(_ form: QuadraticPull.Form, _ strength: Double) throws -> (moved: [Float], start: [Float]) {
+      let world = RowWorld(hidden: [])
+      // The anchor is an optimum of nothing: any place will do.
+      let ewc = try consolidated(world, form, strength: strength)
+      let start = world.store.values.toArray()
+      let train = world.trainer(kind)
+      for step in 0..<3000 {
+        let rate = kind == .sgd ? 0.5 : 0.02 / (1 + 0.02 * Double(step))
+        _ = train(world.batches(world.exemplars), learningRate: rate, maximumNorm: 0, methods: [ewc])
+      }
+      return (world.store.values.toArray(), start)
+    }
+    let (coupled, proximal) = (try end(.coupled, 1), try end(.proximal, 1))
+    #expect(zip(coupled.moved, coupled.start).contains { abs($0.0 - $0.1) > 0.05 })
+    // Both come to rest slowly where the penalty is flat.
+    for (a, b) in zip(coupled.moved, proximal.moved) { #expect(abs(a - b) < 1e-2, "\(a) against \(b)") }
+    // Where the coupled form would overshoot, the proximal one stands.
+    let frozen = try end(.proximal, 1e8)
+    let distance = zip(frozen.moved, frozen.start).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
+    #expect(distance.isFinite && distance < 0.02)
+  }
+
+  /// θ − η(c·g + λGΔA): clipping scales the task's gradient and leaves the pull alone.
+  @Test func factoredPullsAreNotClipped() throws {
+    let world = RowWorld(hidden: [])
+    let ewc = try consolidated(world, .coupled, strength: 2)
+    let weight = try #require(world.store["heads.0.weight"])
+    for index in weight.value.buffer.indices { weight.value.buffer[index] += 0.05 * Float(index % 3) }
+    let sink = Accumulator(world.store, on: world.backend)
+    _ = world.network.backward(
+      world.batches(world.exemplars)[0], seed: CrossEntropySeed(scale: 1 / 24), sink: sink, on: world.backend)
+    let norm = world.backend.dot(sink.gradient, sink.gradient).squareRoot()
+    let (gradient, start) = (weight.view(of: sink.gradient).toArray(), weight.value.toArray())
+    let whole = world.store.values.toArray()
+    func update(_ maximumNorm: Double, _ methods: [any ContinualMethod]) -> [Float] {
+      world.store.values.assign(whole)
+      let report = world.trainer(.sgd)(
+        world.batches(world.exemplars), learningRate: 0.1, maximumNorm: maximumNorm, methods: methods)
+      #expect((report.penalty > 0) == !methods.isEmpty)
+      return zip(weight.value.toArray(), start).map { $0.0 - $0.1 }
+    }
+    let pull = zip(update(0, [ewc]), update(0, [])).map { $0.0 - $0.1 }
+    let clipped = update(norm / 4, [ewc])
+    for i in clipped.indices { #expect(abs(clipped[i] - (pull[i] - 0.1 * gradient[i] / 4)) < 2e-6) }
+    #expect(pull.contains { abs($0) > 1e-3 })
+  }
+}
