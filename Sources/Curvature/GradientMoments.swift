@@ -34,10 +34,21 @@ public final class PerSequenceMoments: GradientSink {
     if weight.uses > 1 { hold(weight, input: input, outputGradient: outputGradient, rows: rows) }
     let (a, b) = layout == .outputByInput ? (outputGradient, input) : (input, outputGradient)
     let target = weight.view(of: sums)
-    switch moment {
-    case .squares: backend.accumulateSquaredProducts(a, b, segments: rows.segments, into: target)
-    case .magnitudes: backend.accumulateProductMagnitudes(a, b, segments: rows.segments, into: target)
+    // A sequence of one row has the gradient abᵀ, so all of them together are one product.
+    let isSingle = rows.segments.longest <= 1
+    switch (moment, isSingle) {
+    case (.squares, true): backend.accumulateProductsOfSquares(a, b, into: target)
+    case (.squares, false): backend.accumulateSquaredProducts(a, b, segments: rows.segments, into: target)
+    case (.magnitudes, true):
+      backend.multiply(
+        magnitudes(a), transposed: true, magnitudes(b), transposed: false, into: target, accumulate: true)
+    case (.magnitudes, false): backend.accumulateProductMagnitudes(a, b, segments: rows.segments, into: target)
     }
+  }
+  private func magnitudes(_ x: Tensor) -> Tensor {
+    let sums = backend.zeros(x.rows, x.columns)
+    backend.addMagnitudes(x, scaled: 1, into: sums)
+    return sums
   }
 
   /// Moves the head's gradient for the sequence's own tokens aside, where the embedding's part will join it.
