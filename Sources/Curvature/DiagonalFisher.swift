@@ -17,7 +17,7 @@ public enum DiagonalFisher {
   ///
   /// F = Σ_s g_s² / scored tokens (unit sequence; see `FisherRecipe` for the others)
   /// - Throws: `FisherError` where the expected Fisher would take too many passes
-  /// - Cost: one forward pass and one backward pass a draw; no optimizer
+  /// - Cost: one forward pass; one backward pass a draw, k + 1 of the k likeliest labels; no optimizer
   public static func estimate(
     _ network: any Network, over batches: some Sequence<Batch>, recipe: FisherRecipe, random: RandomStream,
     on backend: any Backend
@@ -43,8 +43,7 @@ public enum DiagonalFisher {
     case .batch:
       let sink = SquaredPerBatch(network.parameters, on: backend)
       count = try pass(sink)
-      squares = sink.finish()
-      divisor = sink.batches
+      (squares, divisor) = (sink.finish(), count.batches * count.draws)
     }
     backend.scale(squares, by: 1 / Float(max(1, divisor)))
     return FisherEstimate(values: squares, recipe: recipe, sequences: count.sequences, scoredTokens: count.scored)

@@ -7,6 +7,9 @@ public struct FisherRecipe: Sendable, Hashable {
     case expected
     /// Labels drawn from the model; unbiased; `count` backward passes from one forward pass.
     case sampled(count: Int)
+    /// The `count` likeliest labels of each place by their probabilities, and one draw from all others; unbiased, with less
+    /// scatter than single draws; `count` + 1 backward passes from one forward pass.
+    case topK(count: Int)
     /// The data's labels: the empirical Fisher. With unit sequence, cross terms between tokens make it grow with length.
     case observed
     /// The model's likeliest label, which underestimates wherever the model is unsure. For comparison only.
@@ -54,6 +57,7 @@ public struct FisherRecipe: Sendable, Hashable {
       switch labels {
       case .expected: "expected"
       case .sampled(let count): count == 1 ? "sampled" : "sampled(\(count))"
+      case .topK(let count): "top_k(\(count))"
       case .observed: "observed"
       case .predicted: "predicted"
       }

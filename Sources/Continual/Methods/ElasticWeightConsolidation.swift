@@ -82,12 +82,17 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       .form,
       OptionSchema(
-        "fisher.labels", .word(["sampled", "observed", "expected", "predicted"], notYet: []), default: .word("sampled"),
+        "fisher.labels", .word(["sampled", "observed", "expected", "predicted", "top_k"], notYet: []),
+        default: .word("sampled"),
         """
         Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the \
-        so-called empirical Fisher), the exact expectation (classifiers), or the likeliest label (predicted; what some \
-        published code does, for comparison only).
+        so-called empirical Fisher), the exact expectation (classifiers), the likeliest label (predicted; what some \
+        published code does, for comparison only), or the likeliest labels one by one with a draw from the others \
+        (top_k; unbiased, scatters less than sampled).
         """),
+      OptionSchema(
+        "fisher.top_k", .integer(1...64, words: []), default: .integer(4), onlyWith: .init("fisher.labels", ["top_k"]),
+        "How many of the likeliest labels count one by one with labels: top_k; k + 1 backward passes a batch."),
       OptionSchema(
         "fisher.unit", .word(["sequence", "position", "batch"], notYet: []), default: .word("sequence"),
         onlyWith: .init("fisher.structure", ["diagonal"]),
@@ -153,6 +158,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       case "observed": .observed
       case "expected": .expected
       case "predicted": .predicted
+      case "top_k": .topK(count: ingredients.integer("fisher.top_k") ?? 4)
       default: .sampled(count: ingredients.integer("fisher.samples") ?? 1)
       }
     self.init(
