@@ -40,10 +40,15 @@ public struct FisherRecipe: Sendable, Hashable {
   /// Looking at further batches ends once the relative standard error of the diagonal's sum over batches is this small;
   /// 0 looks at all.
   public var tolerance: Double
+  /// It ends, too, once Spearman's rank correlation of the diagonal between even and odd batches is this large; 0 looks at
+  /// all. Unit `batch` knows neither rule.
+  public var rankAgreement: Double
 
   public init(
-    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1, tolerance: Double = 0
+    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1, tolerance: Double = 0,
+    rankAgreement: Double = 0
   ) {
+    self.rankAgreement = rankAgreement
     self.tolerance = tolerance
     self.structure = structure
     self.labels = labels

@@ -123,6 +123,14 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         them.
         """),
       OptionSchema(
+        "fisher.rank_agreement", .share(maximum: 1, open: true), default: .number(0),
+        onlyWith: .init("fisher.structure", ["diagonal"]),
+        """
+        Fewer examples will do once even and odd batches rank the parameters alike: Spearman's correlation of F between \
+        them, looked at after 4, 8, 16 and so on batches, is at least this; 0 looks at all. Beside tolerance either ends \
+        the pass.
+        """),
+      OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
         onlyWith: .init("fisher.labels", ["sampled"]),
         "How many label samples are drawn for each example with labels: sampled."),
@@ -171,7 +179,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
           structure: ingredients.word("fisher.structure").flatMap(FisherRecipe.Structure.init) ?? .diagonal,
           examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1,
-          tolerance: ingredients.number("fisher.tolerance") ?? 0)),
+          tolerance: ingredients.number("fisher.tolerance") ?? 0,
+          rankAgreement: ingredients.number("fisher.rank_agreement") ?? 0)),
       ingredients.store, on: ingredients.backend)
   }
 
