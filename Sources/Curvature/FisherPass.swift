@@ -12,7 +12,9 @@ public struct FisherCount: Sendable, Equatable {
   public var sequences = 0
   /// Targets that carry loss.
   public var scored = 0
-  /// Backward passes with labels drawn anew.
+  /// Batches with such targets.
+  public var batches = 0
+  /// Estimates that were summed, each with labels drawn anew; passes over different labels are parts of one.
   public var draws = 1
 }
 
@@ -65,7 +67,7 @@ public enum FisherPass {
   /// Draws belong to a sequence's number, not to the batch that it stands in.
   /// - Parameter isEnough: asked after every batch with all that has been seen
   /// - Throws: `FisherError` where the expected Fisher would take too many passes
-  /// - Cost: one forward pass and one backward pass a draw
+  /// - Cost: one forward pass; one backward pass a draw, k + 1 of the k likeliest labels
   public static func run(
     _ network: any Network, over batches: some Sequence<Batch>, labels: FisherRecipe.Labels, examples: Int,
     random: RandomStream, into sink: any GradientSink, isEnough: (FisherCount) -> Bool = { _ in false },
@@ -87,22 +89,38 @@ public enum FisherPass {
       case .observed: pass(CrossEntropySeed(scale: 1), isLast: true)
       case .sampled(let count):
         for draw in 0..<count {
-          var uniforms: [Double] = []
-          uniforms.reserveCapacity(batch.count)
-          for index in 0..<batch.segments.count {
-            var stream = random.forked("draw", draw).forked("sequence", seen.sequences + index)
-            for _ in batch.segments[index] { uniforms.append(stream.uniform()) }
-          }
-          pass(SampledSeed(uniforms: uniforms), isLast: draw == count - 1)
+          let drawn = uniforms(batch, after: seen.sequences, from: random.forked("draw", draw))
+          pass(SampledSeed(uniforms: drawn), isLast: draw == count - 1)
+        }
+      case .topK(let count):
+        func draw(_ stream: RandomStream) -> [Double] { uniforms(batch, after: seen.sequences, from: stream) }
+        let seed = StratifiedSeed(
+          count: count, classes: head.linear.outputs, shifts: draw(random.forked("shift")),
+          draws: draw(random.forked("tail")))
+        for turn in 0..<seed.strata {
+          seed.begin(turn, signs: draw(random.forked("sign", turn)))
+          pass(seed, isLast: turn == seed.strata - 1)
         }
       case .predicted: pass(PredictedSeed(), isLast: true)
       case .expected: try expected(batch, head: head, pass: pass)
       }
       seen.sequences += batch.segments.count
       seen.scored += batch.scored
+      seen.batches += batch.scored > 0 ? 1 : 0
       if isEnough(seen) { break }
     }
     return seen
+  }
+
+  /// A number in [0, 1) for every place of a batch, from a stream of each sequence's own.
+  private static func uniforms(_ batch: Batch, after sequences: Int, from random: RandomStream) -> [Double] {
+    var uniforms: [Double] = []
+    uniforms.reserveCapacity(batch.count)
+    for index in 0..<batch.segments.count {
+      var stream = random.forked("sequence", sequences + index)
+      for _ in batch.segments[index] { uniforms.append(stream.uniform()) }
+    }
+    return uniforms
   }
 
   /// One pass a class and scored place; sequences go side by side.
@@ -118,7 +136,7 @@ public enum FisherPass {
       throw FisherError(
         description: """
           the expected Fisher would take \(longest * classes) backward passes a batch (\(longest) scored positions × \
-          \(classes) classes); labels: sampled estimates the same quantity in one
+          \(classes) classes); labels: sampled and top_k estimate the same quantity in few
           """)
     }
     for step in 0..<longest {

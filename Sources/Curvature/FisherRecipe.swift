@@ -7,6 +7,9 @@ public struct FisherRecipe: Sendable, Hashable {
     case expected
     /// Labels drawn from the model; unbiased; `count` backward passes from one forward pass.
     case sampled(count: Int)
+    /// The `count` likeliest labels of each place by their probabilities, and one draw from all others; unbiased, with less
+    /// scatter than single draws; `count` + 1 backward passes from one forward pass.
+    case topK(count: Int)
     /// The data's labels: the empirical Fisher. With unit sequence, cross terms between tokens make it grow with length.
     case observed
     /// The model's likeliest label, which underestimates wherever the model is unsure. For comparison only.
@@ -37,10 +40,15 @@ public struct FisherRecipe: Sendable, Hashable {
   /// Looking at further batches ends once the relative standard error of the diagonal's sum over batches is this small;
   /// 0 looks at all.
   public var tolerance: Double
+  /// It ends, too, once Spearman's rank correlation of the diagonal between even and odd batches is this large; 0 looks at
+  /// all. Unit `batch` knows neither rule.
+  public var rankAgreement: Double
 
   public init(
-    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1, tolerance: Double = 0
+    labels: Labels, unit: Unit, structure: Structure = .diagonal, examples: Int, batch: Int = 1, tolerance: Double = 0,
+    rankAgreement: Double = 0
   ) {
+    self.rankAgreement = rankAgreement
     self.tolerance = tolerance
     self.structure = structure
     self.labels = labels
@@ -54,6 +62,7 @@ public struct FisherRecipe: Sendable, Hashable {
       switch labels {
       case .expected: "expected"
       case .sampled(let count): count == 1 ? "sampled" : "sampled(\(count))"
+      case .topK(let count): "top_k(\(count))"
       case .observed: "observed"
       case .predicted: "predicted"
       }

@@ -170,10 +170,9 @@ public final class SquaredPerPosition: GradientSink {
   }
 }
 
-/// F += (Σ g / scored targets)² for every batch: its mean gradient, squared.
+/// F += (Σ g / scored targets)² for every backward pass over a batch: its mean gradient, squared.
 public final class SquaredPerBatch: GradientSink {
   public let needsWholeSegments = false
-  public private(set) var batches = 0
   private let squares: Tensor
   private let accumulator: Accumulator
   private let store: ParameterStore
@@ -204,7 +203,6 @@ public final class SquaredPerBatch: GradientSink {
         accumulator.gradient.slice(parameter.range), scaled: scale, into: squares.slice(parameter.range))
     }
     accumulator.reset()
-    batches += 1
     open = 0
   }
 

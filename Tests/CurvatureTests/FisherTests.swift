@@ -244,4 +244,56 @@ import Testing
     #expect(loose == 4 && middle > 4 && middle < 60 && tight == 60)
     #expect(try seen(0) == 60)
   }
+
+  @Test func rankCorrelationsByHand() throws {
+    #expect(RankCorrelation.ranks([3, 1, 3, 2]) == [3.5, 1, 3.5, 2])
+    #expect(RankCorrelation.ranks([7, 7, 7]) == [2, 2, 2])
+    let cases: [(x: [Double], y: [Double], wanted: Double)] = [
+      ([1, 2, 3, 4], [10, 200, 201, 1e9], 1), ([1, 2, 3], [0, -1, -2], -1),
+      // Without ties 1 − 6Σd²/(n(n² − 1)), here Σd² = 4.
+      ([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], 0.8),
+      // Ranks 1, 2½, 2½, 4 against 1 … 4: 4½/√(4½ · 5).
+      ([1, 2, 2, 3], [1, 2, 3, 4], 4.5 / 22.5.squareRoot()),
+      // Ranks 1½, 1½, 3½, 3½ against 1, 3, 3, 3: 2/√(4 · 3).
+      ([1, 1, 2, 2], [0, 5, 5, 5], 2 / 12.0.squareRoot()),
+    ]
+    for (x, y, wanted) in cases {
+      let found = try #require(RankCorrelation.spearman(x, y))
+      #expect(abs(found - wanted) < 1e-12, "\(x) against \(y): \(found)")
+    }
+    #expect(RankCorrelation.spearman([1, 2], [3, 3]) == nil && RankCorrelation.spearman([], []) == nil)
+  }
+
+  /// Looking ends when halves agree on the order of the diagonal, at 4, 8, 16 … batches; either rule ends it.
+  @Test func rankAgreementStopsEarly() throws {
+    let model = try llama(on: backend)
+    // Even batches hold other sequences than odd ones: their orders never agree in full.
+    let batches = (0..<60).map { batch([[0, 3, 1, 2][$0 % 4]]) }
+    func seen(
+      _ agreement: Double, tolerance: Double = 0, labels: FisherRecipe.Labels = .observed, _ network: any Network,
+      _ batches: [Batch]
+    ) throws -> Int {
+      try DiagonalFisher.estimate(
+        network, over: batches,
+        recipe: FisherRecipe(
+          labels: labels, unit: .sequence, examples: 1000, tolerance: tolerance, rankAgreement: agreement),
+        random: RandomStream(seed: 1), on: backend
+      ).sequences
+    }
+    #expect(try seen(0.05, model, batches) == 4 && seen(0.99999, model, batches) == 60)
+    #expect(try seen(0.05, tolerance: 1e-6, model, batches) == 4)
+    #expect(try seen(0.99999, tolerance: 0.9, model, batches) == 4)
+    // The higher the wanted agreement, the later.
+    let ends = try [0.5, 0.7, 0.8, 0.9, 0.95, 0.98].map {
+      try seen($0, labels: .sampled(count: 1), model, batches)
+    }
+    #expect(ends == ends.sorted() && ends.allSatisfy([4, 8, 16, 32, 60].contains), "\(ends)")
+    // Equal halves agree; of many coordinates some are chosen.
+    #expect(try seen(0.999, model, (0..<60).map { _ in batch([0]) }) == 4)
+    let wide = MLP(
+      MLPConfiguration(inputs: 300, hiddenSizes: [300], classes: [3]), random: RandomStream(seed: 2), on: backend)
+    var random = RandomStream(seed: 4)
+    let row = backend.tensor((0..<300).map { _ in Float(random.normal()) }, 1, 300)
+    #expect(try seen(0.999, wide, (0..<20).map { _ in Batch(features: row, labels: [1]) }) == 4)
+  }
 }

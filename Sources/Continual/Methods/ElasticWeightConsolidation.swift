@@ -87,12 +87,17 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       .form,
       OptionSchema(
-        "fisher.labels", .word(["sampled", "observed", "expected", "predicted"], notYet: []), default: .word("sampled"),
+        "fisher.labels", .word(["sampled", "observed", "expected", "predicted", "top_k"], notYet: []),
+        default: .word("sampled"),
         """
         Which labels the Fisher is taken over: sampled from the model (unbiased), the observed data (the \
-        so-called empirical Fisher), the exact expectation (classifiers), or the likeliest label (predicted; what some \
-        published code does, for comparison only).
+        so-called empirical Fisher), the exact expectation (classifiers), the likeliest label (predicted; what some \
+        published code does, for comparison only), or the likeliest labels one by one with a draw from the others \
+        (top_k; unbiased, scatters less than sampled).
         """),
+      OptionSchema(
+        "fisher.top_k", .integer(1...64, words: []), default: .integer(4), onlyWith: .init("fisher.labels", ["top_k"]),
+        "How many of the likeliest labels count one by one with labels: top_k; k + 1 backward passes a batch."),
       OptionSchema(
         "fisher.unit", .word(["sequence", "position", "batch"], notYet: []), default: .word("sequence"),
         onlyWith: .init("fisher.structure", ["diagonal"]),
@@ -127,6 +132,14 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """
         bf16: the Fisher information is rounded to bfloat16 and takes half of its place in checkpoints; products with \
         Kronecker factors are in bf16 where the CPU has it, at half their cost.
+        """),
+      OptionSchema(
+        "fisher.rank_agreement", .share(maximum: 1, open: true), default: .number(0),
+        onlyWith: .init("fisher.structure", ["diagonal"]),
+        """
+        Fewer examples will do once even and odd batches rank the parameters alike: Spearman's correlation of F between \
+        them, looked at after 4, 8, 16 and so on batches, is at least this; 0 looks at all. Beside tolerance either ends \
+        the pass.
         """),
       OptionSchema(
         "fisher.samples", .integer(1...1024, words: []), default: .integer(1),
@@ -164,6 +177,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       case "observed": .observed
       case "expected": .expected
       case "predicted": .predicted
+      case "top_k": .topK(count: ingredients.integer("fisher.top_k") ?? 4)
       default: .sampled(count: ingredients.integer("fisher.samples") ?? 1)
       }
     self.init(
@@ -176,7 +190,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           labels: labels, unit: ingredients.word("fisher.unit").flatMap(FisherRecipe.Unit.init) ?? .sequence,
           structure: ingredients.word("fisher.structure").flatMap(FisherRecipe.Structure.init) ?? .diagonal,
           examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1,
-          tolerance: ingredients.number("fisher.tolerance") ?? 0),
+          tolerance: ingredients.number("fisher.tolerance") ?? 0,
+          rankAgreement: ingredients.number("fisher.rank_agreement") ?? 0),
         storage: ingredients.word("fisher.storage").flatMap(Precision.init) ?? .fp32),
       ingredients.store, on: ingredients.backend)
   }
