@@ -143,11 +143,16 @@ public struct Composition {
   public let batchTokens: Int
   /// Lays sequences end to end; several batches where a network's heads differ.
   public let makeBatches: ([Exemplar]) -> [Batch]
+  /// Where a step of the stage along a gradient would lead; nil where no step follows.
+  public let preview: Preview?
+  /// Writes the parameters after the step into `values` [1, P]; nothing else is changed.
+  public typealias Preview = (_ gradient: Accumulator, _ values: Tensor) -> Void
 
   public init(
     _ stage: [Exemplar], network: any Network, backend: any Backend, batchTokens: Int,
-    makeBatches: @escaping ([Exemplar]) -> [Batch]
+    makeBatches: @escaping ([Exemplar]) -> [Batch], preview: Preview? = nil
   ) {
+    self.preview = preview
     self.stage = stage
     self.network = network
     self.backend = backend

@@ -82,7 +82,10 @@ extension Bench {
     var last: StepReport?
     func step(_ methods: [any ContinualMethod]) {
       var composition = Composition(
-        stage, network: model, backend: backend, batchTokens: tokens, makeBatches: makeBatches)
+        stage, network: model, backend: backend, batchTokens: tokens, makeBatches: makeBatches,
+        preview: { [learningRate] in
+          trainStep.preview(along: $0, learningRate: learningRate, maximumNorm: 1, into: $1)
+        })
       for method in methods { method.compose(&composition) }
       last = trainStep(composition.batches, learningRate: learningRate, maximumNorm: 1, methods: methods)
     }
