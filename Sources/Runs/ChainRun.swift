@@ -244,10 +244,10 @@ public final class ChainRun {
   private func writer() -> ConsolidationScope.Writer? {
     guard let model = assembly.subject.languageModel, let prefix = model.prefixToken else { return nil }
     let context = assembly.subject.contextLength
-    return { [backend] count, length, temperature, random in
+    return { [backend] prompts, length, temperature, random in
       model.transformer.sampleSequences(
-        count: count, length: min(length, context), prefix: prefix, stop: Set([model.eosToken].compactMap { $0 }),
-        temperature: temperature, random: random, on: backend
+        prompts: prompts, length: min(length, context), prefix: prefix,
+        stop: Set([model.eosToken].compactMap { $0 }), temperature: temperature, random: random, on: backend
       ).map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
     }
   }

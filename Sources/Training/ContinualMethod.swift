@@ -46,9 +46,10 @@ public struct ConsolidationScope {
   public let batchTokens: Int
   /// Texts that the model writes itself, each from the mark that begins a text; nil for models that cannot.
   public let write: Writer?
-  /// Draws `count` texts of at most `length` tokens at a temperature.
+  /// Draws a text for each prompt at a temperature: behind the mark the prompt, which may be empty, then what the model
+  /// writes, at most `length` tokens together; a prompt is cut so that at least one of them is drawn.
   public typealias Writer = (
-    _ count: Int, _ length: Int, _ temperature: Double, _ random: RandomStream
+    _ prompts: [[Int32]], _ length: Int, _ temperature: Double, _ random: RandomStream
   ) -> [Exemplar]
   /// Lays sequences end to end; several batches where a network's heads differ.
   public let makeBatches: ([Exemplar]) -> [Batch]

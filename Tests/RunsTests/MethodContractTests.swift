@@ -64,6 +64,10 @@ import Testing
       stack:
         "[ { self_rehearsal: { ratio: 0.3, budget_tokens: 300, text_tokens: 20, learn: distill, temperature: 2, top_k: 9 } } ]"
     ),
+    Entry(
+      method: "self_rehearsal",
+      stack: "[ { self_rehearsal: { ratio: 0.3, budget_tokens: 300, text_tokens: 20, prompt_tokens: 6 } } ]",
+      idle: "[ { self_rehearsal: { ratio: 0, budget_tokens: 60, text_tokens: 20, prompt_tokens: 6 } } ]"),
     Entry(method: "lwf", stack: "[ { lwf: { alpha: 2, top_k: 9 } } ]", idle: "[ { lwf: { alpha: 0 } } ]"),
     Entry(method: "lwf", stack: "[ { lwf: { alpha: 2, teacher: cached } } ]"),
     Entry(method: "si", stack: "[ { si: { c: 5, xi: 0.01 } } ]", idle: "[ { si: { c: 0 } } ]"),
