@@ -116,38 +116,53 @@ extension Transformer {
 
   /// Texts drawn from the model itself, each from the prefix token, which is not returned.
   ///
-  /// A text ends with the first token of `stop`, which is kept, or after `length` tokens. Text i draws from its
-  /// own stream `random.forked("sequence", i)`, whatever the others do.
-  /// - Precondition: `length` is at most the model's context
-  /// - Cost: 2 · parameters operations a token; at a time as many texts as have their keys and values in
-  ///   128 MiB, at most 64
+  /// Like `sampleSequences(prompts:…)` with empty prompts.
   public func sampleSequences(
     count: Int, length: Int, prefix: Int32, stop: Set<Int32> = [], temperature: Double = 1,
     random: RandomStream,
     on backend: any Backend
   ) -> [[Int32]] {
+    sampleSequences(
+      prompts: [[Int32]](repeating: [], count: max(0, count)), length: length, prefix: prefix, stop: stop,
+      temperature: temperature, random: random, on: backend)
+  }
+
+  /// Texts that begin with prompts and go on as the model draws; each stands behind the prefix token, which is not
+  /// returned.
+  ///
+  /// Prompts are cut to `length` − 1 tokens. A text ends with the first drawn token of `stop`, which is kept, or after
+  /// `length` tokens, its prompt included. Text i draws from its own stream `random.forked("sequence", i)`, whatever
+  /// the others do.
+  /// - Precondition: `length` is at most the model's context
+  /// - Cost: 2 · parameters operations a token, given or drawn; at a time as many texts as have their keys and values
+  ///   in 128 MiB, at most 64
+  public func sampleSequences(
+    prompts: [[Int32]], length: Int, prefix: Int32, stop: Set<Int32> = [], temperature: Double = 1,
+    random: RandomStream, on backend: any Backend
+  ) -> [[Int32]] {
     precondition(length <= configuration.contextLength, "\(length) tokens exceed the context")
-    guard count > 0, length > 0 else { return [] }
+    guard length > 0 else { return [] }
     let each = 8 * configuration.layers * configuration.keyHeads * configuration.headDimension * length
     let side = min(64, max(1, Self.cacheBytes / max(1, each)))
-    return stride(from: 0, to: count, by: side).flatMap { first in
-      let streams = (first..<min(count, first + side)).map { random.forked("sequence", $0) }
+    return stride(from: 0, to: prompts.count, by: side).flatMap { first in
+      let part = first..<min(prompts.count, first + side)
       return sample(
-        streams, length: length, prefix: prefix, stop: stop, temperature: temperature, on: backend)
+        part.map { random.forked("sequence", $0) }, prompts: prompts[part].map { $0.prefix(length - 1) },
+        length: length, prefix: prefix, stop: stop, temperature: temperature, on: backend)
     }
   }
 
-  /// Texts side by side, one token each at a time.
+  /// Texts side by side, one token each at a time, whether given or drawn: prompts may differ in length.
   private func sample(
-    _ streams: [RandomStream], length: Int, prefix: Int32, stop: Set<Int32>, temperature: Double,
-    on backend: any Backend
+    _ streams: [RandomStream], prompts: [ArraySlice<Int32>], length: Int, prefix: Int32, stop: Set<Int32>,
+    temperature: Double, on backend: any Backend
   ) -> [[Int32]] {
     var streams = streams
     var texts = [[Int32]](repeating: [], count: streams.count)
     var isOpen = [Bool](repeating: true, count: streams.count)
     var tokens = [Int32](repeating: prefix, count: streams.count)
     let cache = cache(sequences: streams.count, capacity: length, on: backend)
-    for _ in 0..<length where isOpen.contains(true) {
+    for place in 0..<length where isOpen.contains(true) {
       let logits = extend(tokens, cache: cache, on: backend)
       if temperature > 0 {
         backend.scale(logits, by: Float(1 / temperature))
@@ -157,9 +172,11 @@ extension Transformer {
           Sampler.greedy.choose(logits.rows($0..<$0 + 1).toArray(), uniform: 0)
         }
       }
-      for (index, token) in tokens.enumerated() where isOpen[index] {
-        texts[index].append(token)
-        if stop.contains(token) { isOpen[index] = false }
+      for index in tokens.indices where isOpen[index] {
+        let isGiven = place < prompts[index].count
+        if isGiven { tokens[index] = prompts[index][prompts[index].startIndex + place] }
+        texts[index].append(tokens[index])
+        if !isGiven, stop.contains(tokens[index]) { isOpen[index] = false }
       }
     }
     return texts

@@ -244,10 +244,10 @@ public final class ChainRun {
   private func writer() -> ConsolidationScope.Writer? {
     guard let model = assembly.subject.languageModel, let prefix = model.prefixToken else { return nil }
     let context = assembly.subject.contextLength
-    return { [backend] count, length, temperature, random in
+    return { [backend] prompts, length, temperature, random in
       model.transformer.sampleSequences(
-        count: count, length: min(length, context), prefix: prefix, stop: Set([model.eosToken].compactMap { $0 }),
-        temperature: temperature, random: random, on: backend
+        prompts: prompts, length: min(length, context), prefix: prefix,
+        stop: Set([model.eosToken].compactMap { $0 }), temperature: temperature, random: random, on: backend
       ).map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
     }
   }
@@ -318,6 +318,7 @@ public final class ChainRun {
       let stepStart = Machine.seconds
       var batches: [Batch] = []
       var (stageTokens, replayed) = (0, 0)
+      let learningRate = schedule.learningRate.learningRate(progress.step)
       for _ in 0..<training.gradientAccumulationSteps where progress.rows < schedule.rows {
         var packed: [PackedRow] = []
         while packed.count < training.microBatchSize, progress.rows < schedule.rows, let row = rows.next() {
@@ -326,15 +327,17 @@ public final class ChainRun {
         }
         var composition = Composition(
           packed.flatMap(Exemplar.parts), network: trainStep.network, backend: backend, batchTokens: batchTokens,
-          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) })
+          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
+          preview: {
+            trainStep.preview(along: $0, learningRate: learningRate, maximumNorm: training.maxGradNorm, into: $1)
+          })
         for method in stack { method.compose(&composition) }
         batches += composition.batches
         stageTokens += composition.stageTokens
         replayed += composition.rehearsed.reduce(0) { $0 + $1.inputs.count }
       }
       let report = trainStep(
-        batches, learningRate: schedule.learningRate.learningRate(progress.step), maximumNorm: training.maxGradNorm,
-        methods: stack)
+        batches, learningRate: learningRate, maximumNorm: training.maxGradNorm, methods: stack)
       progress.step += 1
       progress.cursor = rows.cursor
       progress.stageTokens += stageTokens

@@ -16,7 +16,7 @@ import Training
 /// - in stages with an adapter, instead of moments: 4 for every adapted weight, 16 for every number in its factors
 ///   (8 with SGD), and 8 for every number of the largest one while pulls are projected
 /// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that
-///   variants share); the others as `state` has it
+///   variants share); the others as `state` has it, and 8P for interfered retrieval
 /// - base copy 4P where variants start over from the base
 /// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
 ///   with gradient checkpointing 4N(LC) and one layer's
@@ -56,6 +56,7 @@ public struct MemoryEstimate: Sendable {
     if distinct.contains(where: { $0.name == "ewc" }) {
       add("consolidation", 12 * parameters)
     }
+    if distinct.contains(where: { $0.string("retrieval") == "interfered" }) { add("retrieval", 8 * parameters) }
     let usesBF16 = plan.stages.contains { $0.training.precision == .bf16 } && CPUBackend.supportsBF16
     add("rounded weights", usesBF16 ? 2 * parameters : 0)
     add("base copy", isReused ? 4 * parameters : 0)

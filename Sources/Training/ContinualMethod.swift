@@ -46,9 +46,10 @@ public struct ConsolidationScope {
   public let batchTokens: Int
   /// Texts that the model writes itself, each from the mark that begins a text; nil for models that cannot.
   public let write: Writer?
-  /// Draws `count` texts of at most `length` tokens at a temperature.
+  /// Draws a text for each prompt at a temperature: behind the mark the prompt, which may be empty, then what the model
+  /// writes, at most `length` tokens together; a prompt is cut so that at least one of them is drawn.
   public typealias Writer = (
-    _ count: Int, _ length: Int, _ temperature: Double, _ random: RandomStream
+    _ prompts: [[Int32]], _ length: Int, _ temperature: Double, _ random: RandomStream
   ) -> [Exemplar]
   /// Lays sequences end to end; several batches where a network's heads differ.
   public let makeBatches: ([Exemplar]) -> [Batch]
@@ -143,11 +144,16 @@ public struct Composition {
   public let batchTokens: Int
   /// Lays sequences end to end; several batches where a network's heads differ.
   public let makeBatches: ([Exemplar]) -> [Batch]
+  /// Where a step of the stage along a gradient would lead; nil where no step follows.
+  public let preview: Preview?
+  /// Writes the parameters after the step into `values` [1, P]; nothing else is changed.
+  public typealias Preview = (_ gradient: Accumulator, _ values: Tensor) -> Void
 
   public init(
     _ stage: [Exemplar], network: any Network, backend: any Backend, batchTokens: Int,
-    makeBatches: @escaping ([Exemplar]) -> [Batch]
+    makeBatches: @escaping ([Exemplar]) -> [Batch], preview: Preview? = nil
   ) {
+    self.preview = preview
     self.stage = stage
     self.network = network
     self.backend = backend

@@ -136,8 +136,24 @@ public final class LowRankAdapter {
         if let earlier = target.earlier { penalty += avoid(earlier, target, gradientScale: gradientScale) }
       }
       _ = optimizer.update(along: gradients, learningRate: learningRate, gradientScale: gradientScale, pulls: [])
-      for target in targets where accumulator.hasGradient(target.weight) { merge(target) }
+      for target in targets where accumulator.hasGradient(target.weight) { merge(target, into: target.weight.value) }
       return penalty
+    }
+  }
+
+  /// Writes where `update` without pulls and earlier adapters would put the adapted weights; nothing is changed.
+  ///
+  /// - Precondition: `project` has seen the gradient
+  /// - Shapes: values [1, P] in the network's layout, of which only the adapted weights are written
+  func preview(along accumulator: Accumulator, learningRate: Double, gradientScale: Float, into values: Tensor) {
+    exactly {
+      let moved = backend.empty(1, factors.count)
+      optimizer.preview(along: gradients, learningRate: learningRate, gradientScale: gradientScale, into: moved)
+      factors.with(moved) {
+        for target in targets where accumulator.hasGradient(target.weight) {
+          merge(target, into: target.weight.view(of: values))
+        }
+      }
     }
   }
 
@@ -182,10 +198,9 @@ public final class LowRankAdapter {
   }
 
   /// Writes W ← W₀ + (α/r)·B·A into every adapted weight; a step does so for those that it moved.
-  public func merge() { exactly { for target in targets { merge(target) } } }
+  public func merge() { exactly { for target in targets { merge(target, into: target.weight.value) } } }
 
-  private func merge(_ target: Target) {
-    let weight = target.weight.value
+  private func merge(_ target: Target, into weight: Tensor) {
     let scaled = backend.copied(target.b.value)
     backend.scale(scaled, by: settings.scale)
     backend.copy(target.base.value, into: weight)

@@ -70,24 +70,53 @@ public final class Optimizer {
     for (index, parameter) in store.parameters.enumerated() where moves(parameter, accumulator) { steps[index] += 1 }
     var penalty = 0.0
     for (range, decays, steps) in ranges(accumulator) {
-      let parameters = store.values.slice(range)
-      let gradient = accumulator.gradient.slice(range)
-      let local = pulls.map { $0.slice(range) }
-      let decay = decays ? settings.weightDecay : 0
-      if settings.kind == .adamw, let first, let second {
-        penalty += backend.adamW(
-          parameters, gradient: gradient, firstMoment: first.slice(range), secondMoment: second.slice(range),
-          pulls: local,
-          step: AdamWStep(
-            learningRate: Float(learningRate), beta1: settings.beta1, beta2: settings.beta2,
-            epsilon: settings.epsilon, weightDecay: decay, step: steps, gradientScale: gradientScale))
-      } else {
-        penalty += backend.sgd(
-          parameters, gradient: gradient, momentumBuffer: first?.slice(range), momentum: settings.momentum,
-          learningRate: Float(learningRate), weightDecay: decay, gradientScale: gradientScale, pulls: local)
-      }
+      penalty += move(
+        store.values.slice(range), along: accumulator.gradient.slice(range), first: first?.slice(range),
+        second: second?.slice(range), decays: decays, steps: steps, learningRate: learningRate,
+        gradientScale: gradientScale, pulls: pulls.map { $0.slice(range) })
     }
     return penalty
+  }
+
+  /// Writes where `update` without pulls would put the parameters, weight decay included; parameters, moments and step
+  /// counts keep every bit.
+  ///
+  /// - Shapes: values [1, P], not the parameters themselves
+  /// - Cost: a step's pass over memory, and copies of parameters and moments
+  public func preview(
+    along accumulator: Accumulator, learningRate: Double, gradientScale: Float, into values: Tensor
+  ) {
+    backend.copy(store.values, into: values)
+    for (range, decays, steps) in ranges(accumulator) {
+      // In parts: the moments' copies stay small.
+      for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.previewed) {
+        let part = start..<min(start + Self.previewed, range.upperBound)
+        _ = move(
+          values.slice(part), along: accumulator.gradient.slice(part),
+          first: first.map { backend.copied($0.slice(part)) }, second: second.map { backend.copied($0.slice(part)) },
+          decays: decays, steps: steps + 1, learningRate: learningRate, gradientScale: gradientScale, pulls: [])
+      }
+    }
+  }
+  /// Parameters whose moments `preview` copies at a time.
+  private static let previewed = 1 << 20
+
+  /// One step of some parameters with the same decay and the same number of steps, this one included.
+  private func move(
+    _ parameters: Tensor, along gradient: Tensor, first: Tensor?, second: Tensor?, decays: Bool, steps: Int,
+    learningRate: Double, gradientScale: Float, pulls: [QuadraticPull]
+  ) -> Double {
+    let decay = decays ? settings.weightDecay : 0
+    if settings.kind == .adamw, let first, let second {
+      return backend.adamW(
+        parameters, gradient: gradient, firstMoment: first, secondMoment: second, pulls: pulls,
+        step: AdamWStep(
+          learningRate: Float(learningRate), beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon,
+          weightDecay: decay, step: steps, gradientScale: gradientScale))
+    }
+    return backend.sgd(
+      parameters, gradient: gradient, momentumBuffer: first, momentum: settings.momentum,
+      learningRate: Float(learningRate), weightDecay: decay, gradientScale: gradientScale, pulls: pulls)
   }
 
   private func moves(_ parameter: Parameter, _ accumulator: Accumulator) -> Bool {

@@ -82,7 +82,7 @@ public final class TrainStep {
     }
     let step = StepScope(
       network: network, backend: backend, accumulator: accumulator, optimizer: optimizer, learningRate: learningRate,
-      gradientScale: maximumNorm > 0 && norm > maximumNorm ? Float(maximumNorm / norm) : 1, targets: targets)
+      gradientScale: Self.clipping(norm, maximumNorm: maximumNorm), targets: targets)
     let all = pulls + methods.flatMap(\.pulls)
     var penalty = methods.reduce(0) { $0 + $1.adjustGradient(step) }
     if let adapter {
@@ -98,5 +98,28 @@ public final class TrainStep {
     return StepReport(
       loss: loss, softLoss: softLoss, penalty: penalty, isPulled: !all.isEmpty || penalty != 0, gradientNorm: norm,
       learningRate: learningRate, targets: targets, isFinite: true)
+  }
+
+  /// Writes where a step along a gradient would put the parameters, clipped as a step's own; nothing is changed.
+  ///
+  /// Weight decay is included; pulls and what methods add are not.
+  /// - Shapes: values [1, P]
+  /// - Cost: a step's pass over memory, and copies of parameters and moments
+  public func preview(
+    along gradient: Accumulator, learningRate: Double, maximumNorm: Double, into values: Tensor
+  ) {
+    let norm = adapter?.project(gradient) ?? optimizer.gradientNorm(gradient)
+    let scale = Self.clipping(norm, maximumNorm: maximumNorm)
+    if let adapter {
+      backend.copy(network.parameters.values, into: values)
+      adapter.preview(along: gradient, learningRate: learningRate, gradientScale: scale, into: values)
+    } else {
+      optimizer.preview(along: gradient, learningRate: learningRate, gradientScale: scale, into: values)
+    }
+  }
+
+  /// Clipping's factor on a gradient of this norm; 1 where `maximumNorm` is 0.
+  private static func clipping(_ norm: Double, maximumNorm: Double) -> Float {
+    maximumNorm > 0 && norm > maximumNorm ? Float(maximumNorm / norm) : 1
   }
 }

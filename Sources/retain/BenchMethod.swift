@@ -69,9 +69,9 @@ extension Bench {
       ConsolidationScope(
         network: model, backend: backend, past: 0, name: "base", sequences: past, isReal: true,
         tokens: 64 * length, batchTokens: tokens, makeBatches: makeBatches,
-        write: { [backend] count, length, temperature, random in
+        write: { [backend] prompts, length, temperature, random in
           model.sampleSequences(
-            count: count, length: length, prefix: 0, temperature: temperature, random: random, on: backend
+            prompts: prompts, length: length, prefix: 0, temperature: temperature, random: random, on: backend
           ).map { Exemplar(inputs: [0] + $0.dropLast(), targets: $0) }
         }, random: RandomStream(seed: 17).forked("consolidation"), note: { notes.append($0) }))
     let consolidation = Machine.seconds - begun
@@ -82,7 +82,10 @@ extension Bench {
     var last: StepReport?
     func step(_ methods: [any ContinualMethod]) {
       var composition = Composition(
-        stage, network: model, backend: backend, batchTokens: tokens, makeBatches: makeBatches)
+        stage, network: model, backend: backend, batchTokens: tokens, makeBatches: makeBatches,
+        preview: { [learningRate] in
+          trainStep.preview(along: $0, learningRate: learningRate, maximumNorm: 1, into: $1)
+        })
       for method in methods { method.compose(&composition) }
       last = trainStep(composition.batches, learningRate: learningRate, maximumNorm: 1, methods: methods)
     }

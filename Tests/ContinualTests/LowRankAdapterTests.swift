@@ -236,6 +236,23 @@ private struct Rows {
     #expect((outputs(weight.view(of: step.accumulator.gradient)) - task).largest < 1e-6)
   }
 
+  /// The virtual step is the one that the factors take next, merged into the weights; nothing moves before.
+  @Test(arguments: layouts, [OptimizerSettings.Kind.adamw, .sgd]) func previewIsTheNextStep(
+    _ layout: WeightLayout, kind: OptimizerSettings.Kind
+  ) {
+    let world = AdapterWorld(layout)
+    let adapter = world.adapter(.init(rank: 2, alpha: 3), .init(kind: kind, momentum: 0.9))
+    let step = TrainStep(world.network, adapter: adapter, on: world.backend)
+    for _ in 0..<3 { _ = step([world.batch], learningRate: 0.05, maximumNorm: 1) }
+    let (before, factors) = (world.store.values.toArray(), adapter.factors.values.toArray())
+    let values = world.backend.empty(1, world.store.count)
+    step.preview(along: world.gradient(), learningRate: 0.05, maximumNorm: 0.1, into: values)
+    #expect(world.store.values.toArray() == before && adapter.factors.values.toArray() == factors)
+    let previewed = values.toArray()
+    _ = step([world.batch], learningRate: 0.05, maximumNorm: 0.1)
+    #expect(previewed == world.store.values.toArray() && previewed != before)
+  }
+
   /// The stronger the pull towards the base, the less the weight moves; at last not at all.
   @Test func aStrongPullHoldsTheWeight() {
     func distance(_ strength: Float) -> Double {

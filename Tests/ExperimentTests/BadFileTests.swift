@@ -236,6 +236,10 @@ let badFiles: [Bad] = [
     "writing classifier", "models/base\ntraining:\n",
     "{ architecture: mlp, hidden_sizes: [4], heads: task }\nmethods: [self_rehearsal]\ntraining:\n", 4, 10,
     "needs a model that writes text"),
+  Bad(
+    "whole prompts", "models/base\ntraining:\n",
+    "models/base\nmethods: [ { self_rehearsal: { text_tokens: 8, prompt_tokens: 8 } } ]\ntraining:\n", 4, 10,
+    "prompt_tokens 8 leaves nothing to write in texts of 8 tokens"),
   // Not yet.
   end("gates:\n  - { probe: general }", 10, 5, "gates: not yet supported"),
   end("samples: [ \"The patient\" ]", 9, 12, "samples: not yet supported"),

@@ -135,6 +135,41 @@ import Testing
     #expect(one != model.generate(prompt: [0], maxTokens: 40, sampler: Sampler(seed: 5), on: backend))
   }
 
+  /// Texts begin with their prompts, cut where nothing could be drawn, and follow the model after them; no text depends
+  /// on the others' prompts.
+  @Test func promptedTextsGoOnFromTheirPrompts() throws {
+    let backend = CPUBackend(threads: 2)
+    let bigram = try BigramModel(scores: ["<a": 6, "ba": 5, "bc": 5.5, "cc": 4], on: backend)
+    let model = bigram.model.transformer
+    let stream = RandomStream(seed: 12)
+    func texts(_ prompts: [[Int32]], _ length: Int, stop: Set<Int32> = [], _ backend: any Backend) -> [[Int32]] {
+      model.sampleSequences(prompts: prompts, length: length, prefix: 0, stop: stop, random: stream, on: backend)
+    }
+    let prompts: [[Int32]] = [[2], [3, 1], [], [Int32](repeating: 4, count: 20)]
+    let found = texts(prompts, 6, backend)
+    for (text, prompt) in zip(found, prompts) {
+      #expect(text.count == 6 && text.starts(with: prompt.prefix(5)))
+    }
+    #expect(found == texts(prompts, 6, CPUBackend(threads: 1)))
+    let plain = model.sampleSequences(count: 4, length: 6, prefix: 0, random: stream, on: backend)
+    #expect(found[2] == plain[2] && texts([[], [], [], []], 6, backend) == plain)
+    // After b comes what the model believes after b, also beyond the texts that are written side by side.
+    let many = texts([[Int32]](repeating: [2], count: 4000), 2, backend)
+    for token in [1, 3] {
+      let share = Double(many.count { $0 == [2, Int32(token)] }) / 4000
+      let p = exp(bigram.logProbabilities[2][token])
+      #expect(abs(share - p) < 4 * (p * (1 - p) / 4000).squareRoot())
+    }
+    // Only what is drawn ends a text.
+    let stopped = texts([[Int32]](repeating: [1, 2], count: 200), 16, stop: [1], backend)
+    #expect(stopped.contains { $0.count < 16 })
+    for text in stopped {
+      #expect(text.starts(with: [1, 2]))
+      let drawn = text.dropFirst(2)
+      #expect(drawn.firstIndex(of: 1).map { $0 == text.count - 1 } ?? (text.count == 16))
+    }
+  }
+
   @Test(.enabled(if: SharedData.path("models/stories260k") != nil)) func realModelsTellTheirStory() throws {
     let backend = CPUBackend(threads: 2)
     let model = try LoadedModel.load(try #require(SharedData.path("models/stories260k")), on: backend)

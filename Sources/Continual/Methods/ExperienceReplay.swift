@@ -5,16 +5,21 @@ import Training
 
 /// A share r of the final mix is old text: r/(1 − r) replayed tokens for every token of the stage.
 ///
-/// Learned as tokens, or by distillation from the model as it was when it had just learned the text.
-/// - Cost: r/(1 − r) more tokens a step; state: the buffer's tokens
-/// - Source: Robins 1995; for language models Ibrahim et al. 2024, arXiv:2403.08763
+/// Learned as tokens, or by distillation from the model as it was when it had just learned the text. Drawn in a shuffled
+/// order, or from its next sequences those that the stage's step would harm most; see `InterferedRetrieval`.
+/// - Cost: r/(1 − r) more tokens a step; with interfered retrieval a forward and a backward pass over the stage's tokens
+///   more and two forward passes over `candidates` times the replayed ones; state: the buffer's tokens
+/// - Source: Robins 1995; for language models Ibrahim et al. 2024, arXiv:2403.08763; interfered retrieval: Aljundi et
+///   al. 2019, arXiv:1908.04742
 public final class ExperienceReplay: ConfigurableMethod {
   public static let card = MethodCard(
     name: "replay", title: "Experience replay",
-    paper: "Robins 1995; Ibrahim et al. 2024 (arXiv:2403.08763)",
-    equation: "r/(1 − r) old tokens for every new one, in the same batch", cost: "r/(1 − r) more tokens",
-    state: "budget_tokens token ids", needs: "text of the past, up to the budget",
-    verified: "inclusion probabilities, exact accounting across interruptions")
+    paper: "Robins 1995; Ibrahim et al. 2024 (arXiv:2403.08763); MIR: Aljundi et al. 2019 (arXiv:1908.04742)",
+    equation: "r/(1 − r) old tokens for every new one, in the same batch",
+    cost: "r/(1 − r) more tokens; interfered: a step's passes more, and two forward over the candidates",
+    state: "budget_tokens token ids; interfered: 8 bytes a parameter while it runs",
+    needs: "text of the past, up to the budget",
+    verified: "inclusion probabilities, exact accounting across interruptions; interfered: rises by brute force")
 
   public static let schema = MethodSchema(
     "replay",
@@ -34,19 +39,32 @@ public final class ExperienceReplay: ConfigurableMethod {
         finds hardest once it has learned them.
         """),
       OptionSchema(
+        "retrieval", .word(["shuffled", "interfered"], notYet: []), default: .word("shuffled"),
+        """
+        shuffled: every buffered row once a pass; interfered (MIR): of the next rows those whose loss would rise most by \
+        the step that the new rows ask for.
+        """),
+      OptionSchema(
+        "candidates", .integer(1...1_000_000, words: []), default: .integer(4),
+        onlyWith: .init("retrieval", ["interfered"]),
+        "How many times as many tokens as are owed are looked at: two forward passes over them."),
+      OptionSchema(
         "weight", .number(minimum: 0, open: true, words: []), default: .number(1),
         onlyWith: .init("learn", ["tokens"]), "Weight of a rehearsed token's loss; a token of the stage has 1."),
     ] + Distillation.options)
 
   private let rehearsal: Rehearsal
+  private let retrieval: InterferedRetrieval?
   private let distillation: Distillation
   private let weight: Float
 
+  /// - Parameter candidates: of interfered retrieval, as a multiple of what is owed; nil draws in the shuffled order
   public init(
-    ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection, weight: Double = 1,
+    ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection, candidates: Int? = nil, weight: Double = 1,
     distillation: Distillation = Distillation(weight: 0)
   ) {
     self.weight = Float(weight)
+    retrieval = candidates.map(InterferedRetrieval.init)
     rehearsal = Rehearsal(ratio: ratio, budgetTokens: budgetTokens, selection: selection)
     self.distillation = distillation
   }
@@ -55,20 +73,27 @@ public final class ExperienceReplay: ConfigurableMethod {
     self.init(
       ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
       selection: ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
+      candidates: ingredients.word("retrieval") == "interfered" ? ingredients.integer("candidates") ?? 4 : nil,
       weight: ingredients.number("weight") ?? 1, distillation: Distillation(ingredients))
   }
 
-  public func stageWillBegin(_ scope: StageScope) throws { rehearsal.begin(scope.random) }
+  public func stageWillBegin(_ scope: StageScope) throws {
+    rehearsal.begin(scope.random)
+    retrieval?.begin()
+  }
 
-  public func compose(_ batch: inout Composition) { batch.rehearsed += rehearse(stageTokens: batch.stageTokens) }
+  public func compose(_ batch: inout Composition) {
+    batch.rehearsed +=
+      retrieval?.draw(from: rehearsal, for: batch).map(taught) ?? rehearse(stageTokens: batch.stageTokens)
+  }
 
-  /// Sequences of the past for a micro-batch of so many input tokens.
-  public func rehearse(stageTokens tokens: Int) -> [Exemplar] {
-    rehearsal.draw(stageTokens: tokens).map { exemplar in
-      var exemplar = exemplar
-      exemplar.weight = weight
-      return distillation.taught(exemplar)
-    }
+  /// Sequences of the past for a micro-batch of so many input tokens, in the shuffled order.
+  public func rehearse(stageTokens tokens: Int) -> [Exemplar] { rehearsal.draw(stageTokens: tokens).map(taught) }
+
+  private func taught(_ exemplar: Exemplar) -> Exemplar {
+    var exemplar = exemplar
+    exemplar.weight = weight
+    return distillation.taught(exemplar)
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {
@@ -84,7 +109,13 @@ public final class ExperienceReplay: ConfigurableMethod {
     scope.note("replay buffer: \(buffer.items.count) sequences, \(buffer.tokens) tokens of \(buffer.seen) seen")
   }
 
-  public var facts: [(name: String, value: Double)] { rehearsal.facts }
-  public func write(to writer: any StateWriter) { rehearsal.write(to: writer) }
-  public func restore(from reader: any StateReader) throws { try rehearsal.restore(from: reader) }
+  public var facts: [(name: String, value: Double)] { rehearsal.facts + (retrieval?.facts ?? []) }
+  public func write(to writer: any StateWriter) {
+    rehearsal.write(to: writer)
+    retrieval?.write(to: writer)
+  }
+  public func restore(from reader: any StateReader) throws {
+    try rehearsal.restore(from: reader)
+    try retrieval?.restore(from: reader)
+  }
 }

@@ -68,11 +68,25 @@ extension Rehearsal {
 extension ConsolidationScope {
   /// Mean loss a scored token of each sequence, by the parameters as they are; 0 for one without.
   func meanLosses(_ sequences: [Exemplar]) -> [Double] {
+    network.meanLosses(of: sequences, batchTokens: batchTokens, makeBatches: makeBatches, on: backend)
+  }
+}
+
+extension Network {
+  /// Mean loss a scored token of each sequence, by the parameters as they are; 0 for one without.
+  ///
+  /// - Parameters:
+  ///   - batchTokens: tokens of a pass at most
+  ///   - makeBatches: as in `Composition`
+  /// - Cost: one forward pass
+  func meanLosses(
+    of sequences: [Exemplar], batchTokens: Int, makeBatches: ([Exemplar]) -> [Batch], on backend: any Backend
+  ) -> [Double] {
     var losses: [Double] = []
     for part in sequences.runs(ofTokens: batchTokens) {
       var means = [Double](repeating: 0, count: part.count)
       for batch in makeBatches(Array(part)) {
-        let values = network.negativeLogLikelihoods(batch, on: backend)
+        let values = negativeLogLikelihoods(batch, on: backend)
         var first = 0
         for index in 0..<batch.segments.count {
           let scored = batch.segments[index].reduce(0) { $0 + (batch.targets[$1] >= 0 ? 1 : 0) }

@@ -52,19 +52,63 @@ public final class Rehearsal {
 
   /// Sequences of the past for a micro-batch of so many input tokens.
   public func draw(stageTokens tokens: Int) -> [Exemplar] {
-    guard ratio > 0, !buffer.items.isEmpty else { return [] }
-    stageTokens += tokens
-    owed += Double(tokens) * ratio / (1 - ratio)
+    guard owe(tokens) else { return [] }
     var drawn: [Exemplar] = []
     while true {
       if next >= order.count { reshuffle() }
       let exemplar = buffer.items[order[next]].exemplar
-      guard Double(exemplar.inputs.count) <= owed else { return drawn }
-      owed -= Double(exemplar.inputs.count)
-      rehearsedTokens += exemplar.inputs.count
+      guard pay(exemplar) else { return drawn }
       next += 1
       drawn.append(exemplar)
     }
+  }
+
+  /// Sequences of the past for a micro-batch of so many input tokens: those that rank first among more than are owed.
+  ///
+  /// Candidates are the next sequences of the shuffled order, each of them once, until they have `factor` times the
+  /// owed tokens. They wait until the longest of them can be paid: whichever ranks first is drawn, however long it is.
+  /// - Parameter rank: places of all candidates, the most wanted first
+  func draw(stageTokens tokens: Int, among factor: Int, rank: ([Exemplar]) -> [Int]) -> [Exemplar] {
+    guard owe(tokens) else { return [] }
+    let here = (order, next, passes)
+    var (candidates, places, length): ([Exemplar], Set<Int>, Int) = ([], [], 0)
+    while places.count < buffer.items.count, Double(length) < Double(factor) * owed {
+      if next >= order.count { reshuffle() }
+      let place = order[next]
+      next += 1
+      // A new pass may begin with what ended the last one.
+      guard places.insert(place).inserted else { continue }
+      candidates.append(buffer.items[place].exemplar)
+      length += buffer.items[place].exemplar.inputs.count
+    }
+    guard let longest = candidates.map(\.inputs.count).max(), Double(longest) <= owed else {
+      (order, next, passes) = here
+      return []
+    }
+    let ranked = rank(candidates)
+    var drawn: [Exemplar] = []
+    // A buffer with fewer tokens than are owed comes round again.
+    while pay(candidates[ranked[drawn.count % ranked.count]]) {
+      drawn.append(candidates[ranked[drawn.count % ranked.count]])
+    }
+    return drawn
+  }
+
+  /// Counts a micro-batch's tokens.
+  ///
+  /// - Returns: whether there is anything to rehearse
+  private func owe(_ tokens: Int) -> Bool {
+    guard ratio > 0, !buffer.items.isEmpty else { return false }
+    stageTokens += tokens
+    owed += Double(tokens) * ratio / (1 - ratio)
+    return true
+  }
+  /// Counts a sequence's tokens where as many are owed.
+  private func pay(_ exemplar: Exemplar) -> Bool {
+    guard Double(exemplar.inputs.count) <= owed else { return false }
+    owed -= Double(exemplar.inputs.count)
+    rehearsedTokens += exemplar.inputs.count
+    return true
   }
 
   /// Every item comes once a pass, in an order that depends on the pass alone.
