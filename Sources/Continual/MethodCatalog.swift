@@ -3,29 +3,61 @@ import Layers
 import TensorCore
 import Training
 
-/// What a method is built from: its options by dotted key, and where it runs.
+/// A method's options by dotted key; nil where an option is of another kind.
+public struct MethodOptions {
+  private let value: (String) -> OptionValue?
+  public init(_ value: @escaping (String) -> OptionValue?) { self.value = value }
+
+  /// The number, also of an integer option.
+  public func number(_ key: String) -> Double? {
+    switch value(key) {
+    case .number(let number): number
+    case .integer(let integer): Double(integer)
+    default: nil
+    }
+  }
+  public func integer(_ key: String) -> Int? {
+    if case .integer(let integer) = value(key) { integer } else { nil }
+  }
+  public func word(_ key: String) -> String? {
+    if case .word(let word) = value(key) { word } else { nil }
+  }
+}
+
+/// What a method is built from: its options, and where it runs.
 public struct MethodIngredients {
-  public let number: (String) -> Double?
-  public let integer: (String) -> Int?
-  public let word: (String) -> String?
+  public let options: MethodOptions
   public let store: ParameterStore
   public let backend: any Backend
-  public init(
-    number: @escaping (String) -> Double?, integer: @escaping (String) -> Int?,
-    word: @escaping (String) -> String?, store: ParameterStore, backend: any Backend
-  ) {
-    self.number = number
-    self.integer = integer
-    self.word = word
+  public init(_ options: MethodOptions, store: ParameterStore, backend: any Backend) {
+    self.options = options
     self.store = store
     self.backend = backend
   }
+  public func number(_ key: String) -> Double? { options.number(key) }
+  public func integer(_ key: String) -> Int? { options.integer(key) }
+  public func word(_ key: String) -> String? { options.word(key) }
 }
 
 /// A method that can be made from options.
 public protocol ConfigurableMethod: ContinualMethod {
   static var schema: MethodSchema { get }
   init(_ ingredients: MethodIngredients)
+  /// Bytes that it keeps between steps, in memory and in every checkpoint.
+  static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int
+  /// Why it cannot guard a stage that trains low-rank factors; nil where it can.
+  static func reasonAgainstAdapters(_ options: MethodOptions) -> String?
+  /// Rehearsed tokens for every token of the stage.
+  static func rehearsedPerToken(_ options: MethodOptions) -> Double
+}
+
+extension ConfigurableMethod {
+  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { nil }
+  /// r/(1 − r) for a method with a share r of the final mix.
+  public static func rehearsedPerToken(_ options: MethodOptions) -> Double {
+    guard let ratio = options.number("ratio"), ratio < 1 else { return 0 }
+    return ratio / (1 - ratio)
+  }
 }
 
 extension ConsolidationScope {
@@ -68,8 +100,8 @@ public enum MethodCatalog {
     for method in methods { all.append(method.card) }
     return all
   }
-  public static func make(_ name: String, _ ingredients: MethodIngredients) -> (any ContinualMethod)? {
-    for method in methods where method.card.name == name { return method.init(ingredients) }
+  public static func named(_ name: String) -> (any ConfigurableMethod.Type)? {
+    for method in methods where method.card.name == name { return method }
     return nil
   }
 }

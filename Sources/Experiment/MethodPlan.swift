@@ -25,16 +25,10 @@ public struct MethodPlan: Sendable, Equatable {
       schema.options.map { ($0.key, $0.defaultValue) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// Why it cannot guard a stage that trains low-rank factors; nil where it can.
-  var reasonAgainstAdapters: String? {
-    switch name {
-    case "agem", "gem": "moves the weights themselves"
-    case "fisher_freeze": "holds single weights, which factors move together,"
-    case "ewc" where string("fisher.structure") == "kronecker" && string("form") == "proximal":
-      "with structure: kronecker and form: proximal moves the weights themselves"
-    default: nil
-    }
-  }
+  /// The options as the method's own file asks for them.
+  public var methodOptions: MethodOptions { MethodOptions { options[$0] } }
+  /// The method's type; nil for an unknown name.
+  public var type: (any ConfigurableMethod.Type)? { MethodCatalog.named(name) }
 
   public subscript(key: String) -> OptionValue? { options[key] }
   /// The number, also of an integer option; nil where the option is a word.

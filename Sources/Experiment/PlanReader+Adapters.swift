@@ -26,7 +26,7 @@ extension PlanReader {
   /// Reports the methods of a stack that cannot act through factors.
   private func refuse(_ stack: [MethodPlan], in tree: Tree?) {
     for method in stack {
-      guard let reason = method.reasonAgainstAdapters,
+      guard let reason = method.type?.reasonAgainstAdapters(method.methodOptions),
         let item = tree?.items?.first(where: { $0.scalar == method.name || $0[method.name] != nil })
       else { continue }
       let structure = item["ewc"]?["fisher"]?["structure"]

@@ -122,13 +122,10 @@ public final class Assembly {
 
   /// A fresh method with the plan's options.
   func method(_ plan: MethodPlan) throws -> any ContinualMethod {
-    let ingredients = MethodIngredients(
-      number: { plan.double($0) }, integer: { plan.int($0) }, word: { plan.string($0) },
-      store: subject.network.parameters, backend: backend)
-    guard let method = MethodCatalog.make(plan.name, ingredients) else {
+    guard let type = plan.type else {
       throw RunError(ExitCode.configuration, "there is no method called \(plan.name)")
     }
-    return method
+    return type.init(MethodIngredients(plan.methodOptions, store: subject.network.parameters, backend: backend))
   }
 
   func optimizer(_ training: TrainingPlan) -> Optimizer {

@@ -69,7 +69,7 @@ public struct DryRun: Sendable {
       let methods = variant.methods + variant.stages.flatMap { $0.methods ?? [] }
       let state = methods.enumerated().reduce(0) { sum, entry in
         methods[..<entry.offset].contains(entry.element)
-          ? sum : sum + MemoryEstimate.state(entry.element, parameters: parameters)
+          ? sum : sum + (entry.element.type?.stateBytes(entry.element.methodOptions, parameters: parameters) ?? 0)
       }
       let tokenizer = assembly.subject.languageModel?.tokenizer?.json.count ?? 0
       let small = 4 * parameters + state + tokenizer
@@ -78,7 +78,7 @@ public struct DryRun: Sendable {
       for (index, stage) in variant.stages.enumerated() {
         let schedule = assembly.schedule(index, of: variant)
         let hasPast = index > 0 || !assembly.data.base.examples.isEmpty
-        let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.replayPerToken(stage: index)) : 0
+        let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.rehearsedPerToken(stage: index)) : 0
         stages.append(
           Stage(
             name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens,

@@ -16,7 +16,7 @@ import Training
 /// - in stages with an adapter, instead of moments: 4 for every adapted weight, 16 for every number in its factors
 ///   (8 with SGD), and 8 for every number of the largest one while pulls are projected
 /// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that
-///   variants share); the others as `state` has it, and 8P for interfered retrieval
+///   variants share); the others as their `stateBytes` has it, and 8P for interfered retrieval
 /// - base copy 4P where variants start over from the base
 /// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
 ///   with gradient checkpointing 4N(LC) and one layer's
@@ -52,7 +52,9 @@ public struct MemoryEstimate: Sendable {
     for method in plan.methods + plan.stages.flatMap({ $0.methods ?? [] }) where !distinct.contains(method) {
       distinct.append(method)
     }
-    for method in distinct { add(method.name, Self.state(method, parameters: parameters)) }
+    for method in distinct {
+      add(method.name, method.type?.stateBytes(method.methodOptions, parameters: parameters) ?? 0)
+    }
     if distinct.contains(where: { $0.name == "ewc" }) {
       add("consolidation", 12 * parameters)
     }
@@ -109,36 +111,17 @@ public struct MemoryEstimate: Sendable {
     )
   }
 
-  /// Bytes that a method keeps between steps, in memory and in every checkpoint.
-  static func state(_ method: MethodPlan, parameters: Int) -> Int {
-    let tokens = method.int("budget_tokens") ?? 0
-    let soft = method.name == "der" || method.string("learn") == "distill" ? 8 * (method.int("top_k") ?? 0) : 0
-    return switch method.name {
-    // Factors take up to four numbers a weight; the bound of proximal steps one more.
-    case "ewc": (method.string("fisher.structure") == "kronecker" ? 28 : 8) * parameters
-    case "l2sp", "lwf": 4 * parameters
-    case "si": 16 * parameters
-    case "mas", "fisher_freeze": 8 * parameters
-    case "rwalk": 32 * parameters
-    case "agem", "gem": 8 * tokens + 8 * parameters
-    default: (8 + soft) * tokens
-    }
-  }
-
   /// Tokens of the largest micro-batch of a stage.
   static func batchTokens(_ plan: ExperimentPlan, stage: Int, contextLength: Int) -> Int {
     let training = plan.stages[stage].training
     let tokens = training.microBatchSize * min(training.sequenceLength, contextLength)
-    return tokens + Int((Double(tokens) * plan.replayPerToken(stage: stage)).rounded(.up))
+    return tokens + Int((Double(tokens) * plan.rehearsedPerToken(stage: stage)).rounded(.up))
   }
 }
 
 extension ExperimentPlan {
-  /// Replayed tokens for every stage token, r / (1 − r).
-  func replayPerToken(stage: Int) -> Double {
-    (stages[stage].methods ?? methods).reduce(0) { sum, method in
-      guard let ratio = method.double("ratio"), ratio < 1 else { return sum }
-      return sum + (method.name == "der" ? 2 : 1) * ratio / (1 - ratio)
-    }
+  /// Rehearsed tokens for every stage token.
+  func rehearsedPerToken(stage: Int) -> Double {
+    (stages[stage].methods ?? methods).reduce(0) { $0 + ($1.type?.rehearsedPerToken($1.methodOptions) ?? 0) }
   }
 }

@@ -36,18 +36,8 @@ struct BenchedMethod {
   }
 
   func make(_ store: ParameterStore, on backend: any Backend) -> (any ContinualMethod)? {
-    MethodCatalog.make(
-      name,
-      MethodIngredients(
-        number: { key in
-          switch options[key] {
-          case .number(let value): value
-          case .integer(let value): Double(value)
-          default: nil
-          }
-        },
-        integer: { if case .integer(let value) = options[$0] { value } else { nil } },
-        word: { if case .word(let value) = options[$0] { value } else { nil } }, store: store, backend: backend))
+    MethodCatalog.named(name)?.init(
+      MethodIngredients(MethodOptions { options[$0] }, store: store, backend: backend))
   }
 }
 

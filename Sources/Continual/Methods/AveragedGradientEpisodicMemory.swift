@@ -31,6 +31,10 @@ public final class AveragedGradientEpisodicMemory: ConfigurableMethod {
       budgetTokens: ingredients.integer("budget_tokens") ?? 0,
       sampleTokens: ingredients.integer("sample_tokens") ?? 1, ingredients.store, on: ingredients.backend)
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+    8 * (options.integer("budget_tokens") ?? 0) + 8 * parameters
+  }
+  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
   public func stageWillBegin(_ scope: StageScope) throws { memory.begin(scope) }
   public func compose(_ batch: inout Composition) { memory.look(at: batch) }
   public func adjustGradient(_ step: StepScope) -> Double {

@@ -84,6 +84,14 @@ public final class DarkExperienceReplay: ConfigurableMethod {
       isSquared: ingredients.word("loss") == "mse", topK: ingredients.integer("top_k") ?? 64,
       insertsAtSteps: insertsAtSteps)
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+    (8 + 8 * (options.integer("top_k") ?? 0)) * (options.integer("budget_tokens") ?? 0)
+  }
+  /// Two draws, one for each of its losses.
+  public static func rehearsedPerToken(_ options: MethodOptions) -> Double {
+    guard let ratio = options.number("ratio"), ratio < 1 else { return 0 }
+    return 2 * ratio / (1 - ratio)
+  }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     dark.begin(scope.random.forked("dark"))

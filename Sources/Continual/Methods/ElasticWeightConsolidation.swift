@@ -2,7 +2,6 @@
 import Curvature
 import Layers
 import TensorCore
-import Glibc
 import Training
 
 /// penalty = ½ λ Σ_k Σ_i F_k,i (θ_i − θ_k,i)², all pasts merged into one curvature and one anchor.
@@ -196,6 +195,15 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       ingredients.store, on: ingredients.backend)
   }
 
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+    // Factors take up to four numbers a weight; the bound of proximal steps one more.
+    (options.word("fisher.structure") == "kronecker" ? 28 : 8) * parameters
+  }
+  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? {
+    options.word("fisher.structure") == "kronecker" && options.word("form") == "proximal"
+      ? "with structure: kronecker and form: proximal moves the weights themselves" : nil
+  }
+
   public func stageWillBegin(_ scope: StageScope) throws {
     switch settings.strength {
     case .fixed(let lambda): strength = Float(lambda)
@@ -242,11 +250,6 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
 
   public func adjustParameters(_ step: StepScope) -> Double {
     guard let bounds else { return 0 }
-    if let text = getenv("RETAIN_CG"), let rounds = Int(String(cString: text)) {
-      for (parameter, _, _) in held { solve(parameter, step, rounds) }
-      held = []
-      return 0
-    }
     for (parameter, previous, force) in held {
       step.optimizer.join(
         parameter, previous: previous.slice(0..<previous.count), force: force.slice(0..<force.count),
@@ -254,64 +257,6 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     }
     held = []
     return 0
-  }
-
-  private func solve(_ parameter: Parameter, _ step: StepScope, _ rounds: Int) {
-    let rate = Float(step.learningRate) * strength
-    let n = parameter.value.count
-    let blocks = factored.flatMap { past in
-      past.curvature.blocks.filter { $0.parameter === parameter }.map { (past.curvature, $0, past.anchor) }
-    }
-    guard let v = step.optimizer.second?.slice(parameter.range).buffer else { return }
-    let taken = zip(step.store.parameters, step.optimizer.steps).first { $0.0 === parameter }?.1 ?? 1
-    let correction = Float(1 / (1 - Maths.pow(Double(step.optimizer.settings.beta2), Double(taken))))
-    var d = [Float](repeating: 0, count: n)
-    var m = d
-    for i in 0..<n { d[i] = (v[i] * correction).squareRoot() + step.optimizer.settings.epsilon }
-    m = d
-    var b = [Float](repeating: 0, count: n)
-    let work = backend.empty(parameter.value.rows, parameter.value.columns)
-    func forces(_ x: Tensor, _ add: (Int, Float) -> Void, _ curvature: KroneckerCurvature, _ block: KroneckerCurvature.Block) {
-      let f = curvature.force(block, x)
-      let values = f.buffer
-      for i in 0..<n { add(i, values[i]) }
-    }
-    for (curvature, block, anchor) in blocks {
-      let l = block.left.buffer, r = block.right.buffer
-      let (rows, columns) = (block.left.rows, block.right.rows)
-      for i in 0..<rows { for j in 0..<columns { m[i * columns + j] += rate * l[i * rows + i] * r[j * columns + j] } }
-      backend.copy(parameter.value, into: work)
-      backend.add(parameter.view(of: anchor), scaled: -1, into: work)
-      forces(work, { b[$0] -= rate * $1 }, curvature, block)
-    }
-    var x = [Float](repeating: 0, count: n)
-    var r = b
-    var z = r
-    for i in 0..<n { z[i] = r[i] / m[i] }
-    var p = z
-    var rz = 0.0
-    for i in 0..<n { rz += Double(r[i]) * Double(z[i]) }
-    let start = rz
-    var q = z
-    for _ in 0..<rounds where rz > 1e-20 {
-      let w = work.buffer
-      for i in 0..<n { w[i] = p[i]; q[i] = d[i] * p[i] }
-      backend.scale(work, by: 1)
-      for (curvature, block, _) in blocks { forces(work, { q[$0] += rate * $1 }, curvature, block) }
-      var pq = 0.0
-      for i in 0..<n { pq += Double(p[i]) * Double(q[i]) }
-      let alpha = Float(rz / pq)
-      for i in 0..<n { x[i] += alpha * p[i]; r[i] -= alpha * q[i]; z[i] = r[i] / m[i] }
-      var next = 0.0
-      for i in 0..<n { next += Double(r[i]) * Double(z[i]) }
-      let beta = Float(next / rz)
-      rz = next
-      for i in 0..<n { p[i] = z[i] + beta * p[i] }
-    }
-    if getenv("RETAIN_CG_SHOW") != nil, taken % 8 == 0 { print(parameter.name, taken, "residual", rz / start) }
-    let values = parameter.value.buffer
-    for i in 0..<n { values[i] += x[i] }
-    backend.scale(parameter.value, by: 1)
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {

@@ -76,6 +76,9 @@ public final class ExperienceReplay: ConfigurableMethod {
       candidates: ingredients.word("retrieval") == "interfered" ? ingredients.integer("candidates") ?? 4 : nil,
       weight: ingredients.number("weight") ?? 1, distillation: Distillation(ingredients))
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+    (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
+  }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     rehearsal.begin(scope.random)

@@ -47,6 +47,10 @@ public final class FisherFreezing: ConfigurableMethod {
       mass: ingredients.number("mass") ?? 0, examples: ingredients.integer("examples") ?? .max, ingredients.store,
       on: ingredients.backend)
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 8 * parameters }
+  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? {
+    "holds single weights, which factors move together,"
+  }
 
   /// Against this, every metric and learning rate is small: a held parameter returns to its anchor in one step.
   private static let immense: Float = 1e30

@@ -84,6 +84,7 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
       topK: ingredients.integer("top_k") ?? 64, rows: ingredients.word("on").flatMap(Rows.init) ?? .new,
       isCached: ingredients.word("teacher") == "cached", ingredients.store, on: ingredients.backend)
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 4 * parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     known.removeAll()

@@ -83,6 +83,9 @@ public final class SelfRehearsal: ConfigurableMethod {
       temperature: ingredients.number("write_temperature") ?? 1,
       filter: ingredients.word("filter").flatMap(Filter.init) ?? .none, distillation: Distillation(ingredients))
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+    (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
+  }
 
   public func stageWillBegin(_ scope: StageScope) throws { rehearsal.begin(scope.random) }
   public func compose(_ batch: inout Composition) {

@@ -42,6 +42,7 @@ public final class WeightInterpolation: ConfigurableMethod {
   public convenience init(_ ingredients: MethodIngredients) {
     self.init(alpha: ingredients.number("alpha") ?? 1, ingredients.store, on: ingredients.backend)
   }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 4 * parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     if let origin { backend.copy(store.values, into: origin) } else { origin = backend.copied(store.values) }
@@ -80,6 +81,7 @@ public final class WeightInterpolation: ConfigurableMethod {
     writer.integers(
       "trained", isTrained.map { $0 ? 1 : 0 }, description: "for each parameter: trained before the running stage")
     writer.doubles("distance", [distance], description: "‖θ₁ − θ₀‖ of the stage before")
+    writer.integers("has_origin", [origin == nil ? 0 : 1], description: "whether a stage has begun")
     if let origin { store.write(origin, to: writer, under: "origin", description: "θ₀: parameters before the stage") }
   }
   public func restore(from reader: any StateReader) throws {
@@ -89,7 +91,7 @@ public final class WeightInterpolation: ConfigurableMethod {
     }
     isTrained = trained.map { $0 != 0 }
     distance = try reader.doubles("distance").first ?? 0
-    guard reader.contains("origin") else {
+    guard try reader.integers("has_origin").first == 1 else {
       origin = nil
       return
     }

@@ -23,6 +23,11 @@ public struct Distillation: Sendable, Equatable {
       topK: ingredients.integer("top_k") ?? 64)
   }
 
+  /// What is kept of a rehearsed token's distribution.
+  static func bytesPerToken(_ options: MethodOptions) -> Int {
+    options.word("learn") == "distill" ? 8 * (options.integer("top_k") ?? 0) : 0
+  }
+
   static let options = [
     OptionSchema(
       "learn", .word(["tokens", "distill"], notYet: []), default: .word("tokens"),
