@@ -268,8 +268,9 @@ extension Manual {
       none, or lora: a stage trains two thin factors of each weight, W = W₀ + α/r · B·A, and nothing else; at its end the \
       weights are W, and the next stage begins a new adapter from them. Steps cost what they cost without one; what \
       is saved is the optimizer's memory. The pulls of ewc, l2sp, si, rwalk and mas act on W, through the optimizer \
-      whatever form they ask for. Not with agem, gem or ewc with structure: kronecker and form: proximal, which move \
-      the weights themselves, nor with fisher_freeze, which holds single weights, nor with optimizer_state: keep. Frozen parameters get no factors. Default: none.
+      whatever form they ask for. Not with methods that move or hold weights themselves (agem, gem, fisher_freeze, \
+      ewc with structure: kronecker and form: proximal and their like), nor with optimizer_state: keep. Frozen \
+      parameters get no factors. Default: none.
       """
     ),
     (
