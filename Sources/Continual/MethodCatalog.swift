@@ -87,6 +87,7 @@ public enum MethodCatalog {
       AveragedGradientEpisodicMemory.self,
       GradientEpisodicMemory.self,
       WeightInterpolation.self,
+      OrthogonalGradientDescent.self,
     ]
   }
   /// The options of every method, for experiment files and the manual.

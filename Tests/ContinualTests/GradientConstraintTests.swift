@@ -1,4 +1,4 @@
-// A-GEM and GEM on the step that is really taken, against brute force.
+// A-GEM, GEM and OGD on the step that is really taken, against brute force.
 import Continual
 import Curvature
 import Layers
@@ -110,5 +110,80 @@ import Training
         #expect(other >= distance - 1e-6)
       }
     }
+  }
+
+  /// Gradients of the logits of the true labels, one for each of three groups of rows.
+  private func logitGradients(_ world: RowWorld, rows count: Int) -> [[Float]] {
+    struct Logits: HeadSeed {
+      mutating func seed(
+        _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+      ) {
+        backend.fill(losses, 0)
+        backend.scale(logits, by: 0)
+        for (row, target) in targets.enumerated() { logits.buffer[row * logits.columns + Int(target)] = 1 }
+      }
+    }
+    return (0..<3).map { group in
+      let sink = Accumulator(world.store, on: world.backend)
+      let rows = Array(world.exemplars[count / 3 * group..<count / 3 * (group + 1)])
+      _ = world.network.backward(world.batches(rows)[0], seed: Logits(), sink: sink, on: world.backend)
+      return sink.gradient.toArray()
+    }
+  }
+
+  /// Adam, clipping and all: no step has a part along what the outputs on the past depend on, where some parameters
+  /// stand still as where none does.
+  @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd], [[], ["layers.*"]]) func stepsKeepAtRightAngles(
+    kind: OptimizerSettings.Kind, frozen: [String]
+  ) throws {
+    let world = RowWorld()
+    // Fewer rows than the head has parameters, so that there are steps left to take.
+    let gradients = logitGradients(world, rows: 12)
+    let method = OrthogonalGradientDescent(directions: 12, examples: 24, world.store, on: world.backend)
+    // Groups of one row each span what any sum of them does.
+    try method.consolidate(world.past(0, Array(world.exemplars.prefix(12))))
+    _ = world.store.freeze(frozen)
+    try method.stageWillBegin(world.stage())
+    let train = world.trainer(kind)
+    let opposed = world.exemplars.map { Exemplar(inputs: $0.inputs, targets: [2 - $0.targets[0]]) }
+    for _ in 0..<6 {
+      let before = world.store.values.toArray()
+      _ = train(world.compose(opposed, [method]), learningRate: 0.01, maximumNorm: 0.1, methods: [method])
+      let update = zip(world.store.values.toArray(), before).map { Double($0.0 - $0.1) }
+      let size = update.reduce(0) { $0 + $1 * $1 }.squareRoot()
+      #expect(size > 0)
+      for gradient in gradients {
+        let along = zip(update, gradient).reduce(0) { $0 + $1.0 * Double($1.1) }
+        let length = gradient.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+        #expect(abs(along) <= 2e-4 * size * length, "\(along) of \(size * length)")
+      }
+      for parameter in world.store.parameters where !parameter.isTrainable {
+        #expect(update[parameter.range].allSatisfy { $0 == 0 })
+      }
+    }
+    let facts = Dictionary(uniqueKeysWithValues: method.facts.map { ($0.name, $0.value) })
+    #expect((facts["removed_share"] ?? 0) > 0.05)
+  }
+
+  /// What is left of a step is what brute force leaves: the step less its projection on the span of the gradients.
+  @Test func theRestOfTheStepIsKept() throws {
+    func course(_ isGuarded: Bool) throws -> (update: [Double], gradients: [[Float]]) {
+      let world = RowWorld()
+      // One group of all rows: its direction is the sum of the three groups' gradients.
+      let method = OrthogonalGradientDescent(directions: 1, examples: 24, world.store, on: world.backend)
+      let gradients = logitGradients(world, rows: 24)
+      try method.consolidate(world.past(0))
+      try method.stageWillBegin(world.stage())
+      let before = world.store.values.toArray()
+      let methods: [any ContinualMethod] = isGuarded ? [method] : []
+      _ = world.trainer()(
+        world.compose(world.exemplars, methods), learningRate: 0.1, maximumNorm: 0, methods: methods)
+      return (zip(world.store.values.toArray(), before).map { Double($0.0 - $0.1) }, gradients)
+    }
+    let (plain, guarded) = (try course(false), try course(true))
+    let sum = plain.gradients[0].indices.map { i in plain.gradients.reduce(0.0) { $0 + Double($1[i]) } }
+    let along = zip(plain.update, sum).reduce(0) { $0 + $1.0 * $1.1 } / sum.reduce(0) { $0 + $1 * $1 }
+    for i in sum.indices { #expect(abs(guarded.update[i] - (plain.update[i] - along * sum[i])) <= 1e-6) }
+    #expect(zip(plain.update, guarded.update).contains { abs($0.0 - $0.1) > 1e-4 })
   }
 }

@@ -80,6 +80,7 @@ import Testing
     Entry(method: "agem", stack: "[ { agem: { budget_tokens: 400, sample_tokens: 60 } } ]", steps: 8, rate: "4e-2"),
     Entry(method: "gem", stack: "[ { gem: { budget_tokens: 200 } } ]", steps: 8, rate: "4e-2"),
     Entry(method: "wise_ft", stack: "[ { wise_ft: { alpha: 0.6 } } ]", idle: "[ { wise_ft: { alpha: 1 } } ]"),
+    Entry(method: "ogd", stack: "[ { ogd: { directions: 3, examples: 24 } } ]"),
     Entry(
       method: "everything",
       stack: """
