@@ -39,6 +39,8 @@ class Protocol:
     # Whether the published ± is a standard error or a standard deviation.
     error_kind: str | None
     images: dict = dataclasses.field(default_factory=dict)
+    # Of the weights; None for Retain's own.
+    initialization: str | None = None
     keeps_optimizer: bool = True
     halves_batch: bool = False
     departures: list = dataclasses.field(default_factory=list)
@@ -206,7 +208,7 @@ def dark_experience(name, rate, entries):
         row="8", name=f"permuted-mnist-{name}", hidden=[100, 100], heads="domain",
         training={"micro_batch_size": 128, "num_epochs": 1, "optimizer": "sgd", "learning_rate": rate},
         tasks=permutations(20), published_seeds=10, seeds=3, error_kind="std", entries=entries,
-        departures=["weights and biases begin uniform in ±1/√inputs; the published weights are Xavier's, the biases 0"])
+        initialization="xavier")
 
 
 AT_TASK_ENDS = "the buffer is filled at the end of a task, not while it is trained"

@@ -95,6 +95,10 @@ def experiment(protocol, methods, seed, binary):
         else:
             departures.append("the optimizer is reset at every task (this binary has no training.optimizer_state)")
     tasks = protocol.tasks(seed)
+    model = {"architecture": "mlp", "hidden_sizes": protocol.hidden, "heads": protocol.heads}
+    if protocol.initialization:
+        model["initialization"] = protocol.initialization
+
     def files(part):
         return {what: f"${{RETAIN_MNIST}}/{part}-{what}-{kind}-ubyte.gz"
                 for what, kind in (("images", "idx3"), ("labels", "idx1"))}
@@ -108,7 +112,7 @@ def experiment(protocol, methods, seed, binary):
     lines = [
         "schema: 1",
         f"name: {protocol.name}",
-        f"base_model: {yaml({'architecture': 'mlp', 'hidden_sizes': protocol.hidden, 'heads': protocol.heads})}",
+        f"base_model: {yaml(model)}",
         "output_dir: out",
         "threads: 1",
         f"seed: {seed}",
