@@ -10,12 +10,12 @@ import Testing
 import Training
 
 @Suite struct KroneckerPullTests {
-  private func consolidated(_ world: RowWorld, _ form: QuadraticPull.Form, strength: Double) throws
-    -> ElasticWeightConsolidation
-  {
+  private func consolidated(
+    _ world: RowWorld, _ form: QuadraticPull.Form, strength: Double, storage: Precision = .fp32
+  ) throws -> ElasticWeightConsolidation {
     let recipe = FisherRecipe(labels: .expected, unit: .sequence, structure: .kronecker, examples: 24)
     let ewc = ElasticWeightConsolidation(
-      .init(strength: .fixed(strength), form: form, fisher: recipe), world.store, on: world.backend)
+      .init(strength: .fixed(strength), form: form, fisher: recipe, storage: storage), world.store, on: world.backend)
     try ewc.consolidate(world.past(0))
     try ewc.stageWillBegin(world.stage())
     return ewc
@@ -46,6 +46,35 @@ import Training
     let frozen = try end(.proximal, 1e8)
     let distance = zip(frozen.moved, frozen.start).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
     #expect(distance.isFinite && distance < 0.02)
+  }
+
+  /// In bf16 every kept number is a bfloat16 number, within 2⁻⁸ of what fp32 keeps, through merges and saving.
+  @Test func roundedCurvatureStaysRounded() throws {
+    func state(_ storage: Precision) throws -> (MemoryState, RowWorld) {
+      let world = RowWorld()
+      let ewc = try consolidated(world, .coupled, strength: 2, storage: storage)
+      for index in world.store.values.buffer.indices { world.store.values.buffer[index] *= 1.1 }
+      try ewc.consolidate(world.past(1))
+      let state = MemoryState()
+      ewc.write(to: state)
+      let copy = MemoryState()
+      let again = ElasticWeightConsolidation(ewc.settings, world.store, on: world.backend)
+      try again.restore(from: state)
+      again.write(to: copy)
+      for path in state.tensorPaths { #expect(try state.floats(path) == copy.floats(path), "\(path)") }
+      return (state, world)
+    }
+    let (exact, _) = try state(.fp32)
+    let (rounded, _) = try state(.bf16)
+    let curvatures = rounded.tensorPaths.filter { $0.hasPrefix("fisher/") || $0.hasPrefix("kronecker/") }
+    #expect(curvatures.contains { $0.hasSuffix("/left") } && curvatures.contains { $0.hasPrefix("fisher/") })
+    for path in curvatures {
+      let largest = try exact.floats(path).map(abs).max() ?? 0
+      for (a, b) in zip(try rounded.floats(path), try exact.floats(path)) {
+        #expect(a.bitPattern & 0xFFFF == 0, "\(path)")
+        #expect(abs(a - b) <= 0.01 * abs(b) + 0.004 * largest, "\(path): \(a) for \(b)")
+      }
+    }
   }
 
   /// θ − η(c·g + λGΔA): clipping scales the task's gradient and leaves the pull alone.

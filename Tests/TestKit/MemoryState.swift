@@ -22,6 +22,9 @@ public final class MemoryState: StateWriter, StateReader {
   public func doubles(_ path: String, _ values: [Double], description: String?) { doubleLists[path] = values }
   public func text(_ path: String, _ value: String, description: String?) { texts[path] = value }
 
+  public var tensorPaths: [String] { floats.keys.sorted() }
+  public func floats(_ path: String) throws -> [Float] { try find(floats, path) }
+
   private func find<Value>(_ values: [String: Value], _ path: String) throws -> Value {
     guard let value = values[path] else { throw Missing(path: path) }
     return value
