@@ -1,0 +1,76 @@
+// How a chain hands a past to its methods, and where the past's sequences come from.
+import Continual
+import Experiment
+import Layers
+import Models
+import TensorCore
+import Training
+
+extension ChainRun {
+  func consolidate(past: Int, name: String) throws {
+    guard !methods.isEmpty else { return }
+    if past == 0, assembly.subject.isNewClassifier, assembly.data.base.examples.isEmpty {
+      try note("the classifier is new and there is no base_data: there is nothing to keep yet")
+      return
+    }
+    let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
+    let training = past == 0 ? plan.training : plan.stages[past - 1].training
+    let batchTokens = batchTokens(training)
+    let outer = backend.precision
+    assembly.prepare(for: training)
+    defer { backend.precision = outer }
+    var sequences = text.sequences
+    let isReal = past > 0 || !sequences.isEmpty
+    if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
+    let tokens = past == 0 ? plan.baseTokens ?? text.scoredTokens : text.scoredTokens
+    for (key, methodPlan, method) in methods {
+      observer.activity("consolidating \(name) for \(key)")
+      var notes: [String] = []
+      try method.consolidate(
+        ConsolidationScope(
+          network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
+          isReal: isReal, tokens: tokens, batchTokens: batchTokens,
+          makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
+          write: writer(), sharing: past == 0 ? assembly.sharedBase.owned(by: methodPlan.name) : nil,
+          random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
+      for fact in notes { try note(fact) }
+    }
+    backend.pool.trim()
+  }
+
+  /// Tokens of a micro-batch, which other passes of the stage keep to.
+  func batchTokens(_ training: TrainingPlan) -> Int {
+    max(1, training.microBatchSize) * min(training.sequenceLength, assembly.subject.contextLength)
+  }
+
+  /// How the model writes texts of its own; nil where it cannot.
+  private func writer() -> ConsolidationScope.Writer? {
+    guard let model = assembly.subject.languageModel, let prefix = model.prefixToken else { return nil }
+    let context = assembly.subject.contextLength
+    return { [backend] prompts, length, temperature, random in
+      model.transformer.sampleSequences(
+        prompts: prompts, length: min(length, context), prefix: prefix,
+        stop: Set([model.eosToken].compactMap { $0 }), temperature: temperature, random: random, on: backend
+      ).map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
+    }
+  }
+
+  /// Sequences drawn from the base itself, where no text of its past is given.
+  private func sampledSequences(batchTokens: Int) throws -> [Exemplar] {
+    guard let model = assembly.subject.languageModel else { return [] }
+    guard let prefix = model.prefixToken else {
+      throw RunError(
+        ExitCode.configuration, "without base_data the base must write its own text, but the model has no prefix token",
+        hint: "give base_data")
+    }
+    let wanted = methods.compactMap { $0.plan.int("fisher.examples") ?? $0.plan.int("examples") }.max() ?? 0
+    guard wanted > 0 else { return [] }
+    let length = min(plan.training.sequenceLength, assembly.subject.contextLength)
+    try note("there is no base_data: the base's Fisher uses \(wanted) sequences of \(length) tokens sampled from it")
+    let sampled: [[Int32]] = assembly.sharedBase.result("sampled \(wanted) × \(length)") {
+      model.transformer.sampleSequences(
+        count: wanted, length: length, prefix: prefix, temperature: 1, random: root.forked("sampled base"), on: backend)
+    }
+    return sampled.map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
+  }
+}
