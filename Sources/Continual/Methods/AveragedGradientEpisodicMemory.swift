@@ -7,7 +7,7 @@ import Training
 ///
 /// See `GradientMemory` for cost and traps.
 /// - Source: Chaudhry et al. 2019, arXiv:1812.00420
-public final class AveragedGradientEpisodicMemory: ConfigurableMethod {
+public final class AveragedGradientEpisodicMemory: GradientMemoryMethod {
   public static let card = MethodCard(
     name: "agem", title: "A-GEM", paper: "Chaudhry et al. 2019 (arXiv:1812.00420)",
     equation: "u′ = u − max(0, ⟨u, g⟩)/⟨g, g⟩·g for the applied step u",
@@ -21,7 +21,7 @@ public final class AveragedGradientEpisodicMemory: ConfigurableMethod {
         "sample_tokens", .integer(1...1_000_000_000, words: []), default: .integer(1024),
         "Tokens of the sample whose gradient each step is held to."),
     ])
-  private let memory: GradientMemory
+  public let memory: GradientMemory
   public init(budgetTokens: Int, sampleTokens: Int, _ store: ParameterStore, on backend: any Backend) {
     memory = GradientMemory(
       budgetTokens: budgetTokens, sampleTokens: sampleTokens, margin: 0, store, on: backend)
@@ -31,22 +31,4 @@ public final class AveragedGradientEpisodicMemory: ConfigurableMethod {
       budgetTokens: ingredients.integer("budget_tokens") ?? 0,
       sampleTokens: ingredients.integer("sample_tokens") ?? 1, ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
-    8 * (options.integer("budget_tokens") ?? 0) + 8 * parameters
-  }
-  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
-  public func stageWillBegin(_ scope: StageScope) throws { memory.begin(scope) }
-  public func compose(_ batch: inout Composition) { memory.look(at: batch) }
-  public func adjustGradient(_ step: StepScope) -> Double {
-    memory.prepare(step)
-    return 0
-  }
-  public func adjustParameters(_ step: StepScope) -> Double {
-    memory.project(step)
-    return 0
-  }
-  public func consolidate(_ scope: ConsolidationScope) throws { memory.offer(scope) }
-  public var facts: [(name: String, value: Double)] { memory.facts }
-  public func write(to writer: any StateWriter) { memory.write(to: writer) }
-  public func restore(from reader: any StateReader) throws { try memory.restore(from: reader) }
 }

@@ -7,7 +7,7 @@ import Training
 ///
 /// See `GradientMemory` for cost and traps.
 /// - Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840
-public final class GradientEpisodicMemory: ConfigurableMethod {
+public final class GradientEpisodicMemory: GradientMemoryMethod {
   public static let card = MethodCard(
     name: "gem", title: "GEM", paper: "Lopez-Paz & Ranzato 2017 (arXiv:1706.08840)",
     equation: "min ½‖u′ − u‖² with ⟨u′, g_k⟩ ≤ 0 for every past k", cost: "a pass over every past's memory a step",
@@ -21,7 +21,7 @@ public final class GradientEpisodicMemory: ConfigurableMethod {
         "margin", .number(minimum: 0, open: false, words: []), default: .number(0.5),
         "Memory strength: how far along every memory's gradient a changed step goes at least, in learning rates."),
     ])
-  private let memory: GradientMemory
+  public let memory: GradientMemory
   public init(budgetTokens: Int, margin: Double, _ store: ParameterStore, on backend: any Backend) {
     memory = GradientMemory(budgetTokens: budgetTokens, sampleTokens: nil, margin: margin, store, on: backend)
   }
@@ -30,22 +30,4 @@ public final class GradientEpisodicMemory: ConfigurableMethod {
       budgetTokens: ingredients.integer("budget_tokens") ?? 0, margin: ingredients.number("margin") ?? 0,
       ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
-    8 * (options.integer("budget_tokens") ?? 0) + 8 * parameters
-  }
-  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
-  public func stageWillBegin(_ scope: StageScope) throws { memory.begin(scope) }
-  public func compose(_ batch: inout Composition) { memory.look(at: batch) }
-  public func adjustGradient(_ step: StepScope) -> Double {
-    memory.prepare(step)
-    return 0
-  }
-  public func adjustParameters(_ step: StepScope) -> Double {
-    memory.project(step)
-    return 0
-  }
-  public func consolidate(_ scope: ConsolidationScope) throws { memory.offer(scope) }
-  public var facts: [(name: String, value: Double)] { memory.facts }
-  public func write(to writer: any StateWriter) { memory.write(to: writer) }
-  public func restore(from reader: any StateReader) throws { try memory.restore(from: reader) }
 }

@@ -167,3 +167,29 @@ public final class GradientMemory {
     "budget_tokens", .integer(1...1_000_000_000_000, words: []), default: .integer(200_000),
     "How many tokens the memories hold together; every past gets the same share.")
 }
+
+/// A method that is a gradient memory with options of its own.
+public protocol GradientMemoryMethod: ConfigurableMethod {
+  var memory: GradientMemory { get }
+}
+
+extension GradientMemoryMethod {
+  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+    8 * (options.integer("budget_tokens") ?? 0) + 8 * parameters
+  }
+  public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
+  public func stageWillBegin(_ scope: StageScope) throws { memory.begin(scope) }
+  public func compose(_ batch: inout Composition) { memory.look(at: batch) }
+  public func adjustGradient(_ step: StepScope) -> Double {
+    memory.prepare(step)
+    return 0
+  }
+  public func adjustParameters(_ step: StepScope) -> Double {
+    memory.project(step)
+    return 0
+  }
+  public func consolidate(_ scope: ConsolidationScope) throws { memory.offer(scope) }
+  public var facts: [(name: String, value: Double)] { memory.facts }
+  public func write(to writer: any StateWriter) { memory.write(to: writer) }
+  public func restore(from reader: any StateReader) throws { try memory.restore(from: reader) }
+}
