@@ -89,7 +89,61 @@ import Training
     for (a, b) in zip(omega, path) { #expect(abs(1e6 * a - max(0, b)) <= 1e-4 * abs(b) + 1e-9) }
   }
 
+  /// Importance of every stage is added to that of the ones before.
+  @Test func importanceAddsUpOverStages() throws {
+    let world = RowWorld()
+    let si = SynapticIntelligence(strength: 1, xi: 0.1, world.store, on: world.backend)
+    try si.consolidate(world.past(0))
+    func stage(_ index: Int) throws -> (omega: [Float], own: [Float]) {
+      try si.stageWillBegin(world.stage(index))
+      let start = world.store.values.toArray()
+      let train = world.trainer()
+      for _ in 0..<4 {
+        _ = train(world.compose(world.exemplars, [si]), learningRate: 0.02, maximumNorm: 0, methods: [si])
+      }
+      let (path, end) = (try path(of: si, world), world.store.values.toArray())
+      try si.consolidate(world.past(index))
+      let own = path.indices.map { i in max(0, path[i]) / ((end[i] - start[i]) * (end[i] - start[i]) + 0.1) }
+      return (try #require(si.pulls.first?.curvature?.toArray()), own)
+    }
+    let (first, second) = (try stage(1), try stage(2))
+    for i in first.own.indices {
+      let wanted = first.own[i] + second.own[i]
+      #expect(abs(second.omega[i] - wanted) <= 1e-5 * wanted + 1e-9)
+    }
+    #expect(zip(first.own, second.own).contains { $0.0 > 1e-5 && $0.1 > 1e-5 })
+  }
+
   // MARK: RWalk, freezing, annealing
+
+  /// The score is the mean of the stage's own and of what came before.
+  @Test func walkScoresAreAveragedOverStages() throws {
+    let world = RowWorld()
+    let walk = RiemannianWalk(strength: 0.5, window: 2, epsilon: 1e-4, examples: 24, world.store, on: world.backend)
+    try walk.consolidate(world.past(0))
+    func tensor(_ name: String) throws -> [Float] {
+      let state = MemoryState()
+      walk.write(to: state)
+      let values = world.backend.empty(1, world.store.count)
+      try world.store.restore(values, from: state, under: name)
+      return values.toArray()
+    }
+    func stage(_ index: Int) throws -> (score: [Float], earlier: [Float]) {
+      try walk.stageWillBegin(world.stage(index))
+      let train = world.trainer(.sgd)
+      for _ in 0..<4 {
+        _ = train(world.compose(world.exemplars, [walk]), learningRate: 0.05, maximumNorm: 0, methods: [walk])
+      }
+      try walk.consolidate(world.past(index))
+      return (try tensor("score"), try tensor("earlier"))
+    }
+    let (first, second) = (try stage(1), try stage(2))
+    #expect(first.earlier == first.score && first.score.contains { $0 > 0 })
+    for i in first.score.indices {
+      let wanted = (first.score[i] + second.score[i]) / 2
+      #expect(abs(second.earlier[i] - wanted) <= 1e-5 * wanted)
+    }
+  }
 
   /// Two steps in a window of two: F and s by hand, each scaled by its own maximum.
   @Test func walkScoresByHand() throws {
@@ -212,6 +266,18 @@ import Training
     _ = world.network.backward(world.batches(world.exemplars)[0], seed: Norm(), sink: sink, on: world.backend)
     let mistaken = weight.view(of: sink.gradient).toArray().reduce(0) { $0 + abs($1) }
     #expect(mistaken < 0.8 * wantedW.reduce(0, +))
+  }
+
+  /// Two pasts count twice what one does.
+  @Test func masAddsUpOverPasts() throws {
+    let world = RowWorld()
+    let mas = MemoryAwareSynapses(strength: 1, examples: 100, world.store, on: world.backend)
+    try mas.consolidate(world.past(0))
+    let one = try #require(mas.pulls.first?.curvature?.toArray())
+    try mas.consolidate(world.past(1))
+    for (two, one) in zip(try #require(mas.pulls.first?.curvature?.toArray()), one) {
+      #expect(abs(two - 2 * one) <= 2e-5 * two + 1e-8)
+    }
   }
 
   @Test func masDoesNotDependOnBatchesOrLabels() throws {

@@ -101,4 +101,16 @@ import Training
     for i in clipped.indices { #expect(abs(clipped[i] - (pull[i] - 0.1 * gradient[i] / 4)) < 2e-6) }
     #expect(pull.contains { abs($0) > 1e-3 })
   }
+
+  /// A penalty is reported beside the loss, never inside, whether it is diagonal, factored, or pulls from outside.
+  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func lossesAreTheTasksAlone(form: QuadraticPull.Form) throws {
+    let world = RowWorld()
+    let ewc = try consolidated(world, form, strength: 5)
+    for index in world.store.values.buffer.indices { world.store.values.buffer[index] += 0.1 * Float(index % 3) }
+    let pull = QuadraticPull(strength: 1, curvature: nil, anchor: world.backend.zeros(1, world.store.count), form: form)
+    let report = world.trainer()(
+      world.compose(world.exemplars, [ewc]), learningRate: 0, maximumNorm: 0, pulls: [pull], methods: [ewc])
+    #expect(abs(report.loss - world.loss(world.exemplars)) <= 1e-6 * report.loss)
+    #expect(report.penalty > 0.01 && report.isPulled && report.softLoss == 0)
+  }
 }
