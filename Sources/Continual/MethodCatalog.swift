@@ -49,10 +49,14 @@ public protocol ConfigurableMethod: ContinualMethod {
   static func reasonAgainstAdapters(_ options: MethodOptions) -> String?
   /// Rehearsed tokens for every token of the stage.
   static func rehearsedPerToken(_ options: MethodOptions) -> Double
+  /// Passes that it adds to a step beside those of rehearsed tokens, as a share of a plain step's work, in which a
+  /// forward pass is a third.
+  static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double
 }
 
 extension ConfigurableMethod {
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { nil }
+  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double { 0 }
   /// r/(1 − r) for a method with a share r of the final mix.
   public static func rehearsedPerToken(_ options: MethodOptions) -> Double {
     guard let ratio = options.number("ratio"), ratio < 1 else { return 0 }

@@ -35,6 +35,8 @@ public struct DryRun: Sendable {
     public var seconds: Double { stages.reduce(consolidationSeconds + measuringSeconds) { $0 + $1.seconds } }
   }
   public let variants: [Variant]
+  /// Runs of every variant.
+  public let seeds: Int
   /// Bytes of one checkpoint while it is written beside the others.
   public let largestCheckpoint: Int
   /// Speed of a training step without a penalty, from the calibration.
@@ -42,8 +44,8 @@ public struct DryRun: Sendable {
   public let freeDisk: Int?
   public let availableMemory: Int?
 
-  public var seconds: Double { variants.reduce(0) { $0 + $1.seconds } }
-  public var diskBytes: Int { variants.reduce(largestCheckpoint) { $0 + $1.checkpointBytes } }
+  public var seconds: Double { Double(seeds) * variants.reduce(0) { $0 + $1.seconds } }
+  public var diskBytes: Int { largestCheckpoint + seeds * variants.reduce(0) { $0 + $1.checkpointBytes } }
   public var memoryBytes: Int { variants.map(\.memory.bytes).max() ?? 0 }
 
   /// Makes the forecast of a plan and all its variants; the model in memory is not changed.
@@ -83,7 +85,8 @@ public struct DryRun: Sendable {
           Stage(
             name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens,
             replayedTokens: replayed,
-            seconds: Double(schedule.inputTokens + replayed) * perToken))
+            seconds: (Double(schedule.inputTokens) * (1 + variant.addedWork(stage: index)) + Double(replayed)) * perToken)
+        )
         checkpoints += 1
         bytes += small
         let every = variant.checkpoint.saveSteps
@@ -117,6 +120,7 @@ public struct DryRun: Sendable {
           checkpointBytes: bytes))
     }
     self.variants = variants
+    seeds = plan.seeds.count
     largestCheckpoint = largest
     tokensPerSecond = perToken > 0 ? 1 / perToken : 0
     freeDisk = Resources.freeDisk(at: plan.outputDirectory)
@@ -125,7 +129,7 @@ public struct DryRun: Sendable {
 
   public var json: JSON {
     [
-      "schema": 1, "seconds": .number(seconds), "memory_bytes": .integer(memoryBytes),
+      "schema": 1, "seconds": .number(seconds), "seeds": .integer(seeds), "memory_bytes": .integer(memoryBytes),
       "available_memory_bytes": JSON(availableMemory), "disk_bytes": .integer(diskBytes),
       "free_disk_bytes": JSON(freeDisk), "tokens_per_second": .number(tokensPerSecond),
       "variants": .array(

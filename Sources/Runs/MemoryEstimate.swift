@@ -120,6 +120,14 @@ public struct MemoryEstimate: Sendable {
 }
 
 extension ExperimentPlan {
+  /// What the methods of a stage add to its steps beside rehearsed tokens, as a share of a plain step's work.
+  func addedWork(stage: Int) -> Double {
+    let training = stages[stage].training
+    let tokens = training.microBatchSize * training.sequenceLength * training.gradientAccumulationSteps
+    return (stages[stage].methods ?? methods).reduce(0) {
+      $0 + ($1.type?.addedWork($1.methodOptions, stepTokens: tokens) ?? 0)
+    }
+  }
   /// Rehearsed tokens for every stage token.
   func rehearsedPerToken(stage: Int) -> Double {
     (stages[stage].methods ?? methods).reduce(0) { $0 + ($1.type?.rehearsedPerToken($1.methodOptions) ?? 0) }

@@ -101,6 +101,7 @@ struct Forecast {
     let parts = (largest?.memory.parts ?? []).sorted { $0.bytes > $1.bytes }.prefix(6)
       .map { "\($0.name) \(Figures.bytes($0.bytes))" }.joined(separator: ", ")
     let memory = forecast.availableMemory.map { " of \(Figures.bytes($0)) that can be had" } ?? ""
+    let seeds = forecast.seeds > 1 ? " for all \(forecast.seeds) seeds" : ""
     let disk = forecast.freeDisk.map { " of \(Figures.bytes($0)) free" } ?? ""
     return """
       \(plan.name): nothing was trained
@@ -109,7 +110,7 @@ struct Forecast {
 
       \(Figures.columns(totals))
 
-      time    about \(Figures.duration(forecast.seconds)), from \(Figures.count(Int(forecast.tokensPerSecond))) tokens/s in a short calibration
+      time    about \(Figures.duration(forecast.seconds))\(seeds), from \(Figures.count(Int(forecast.tokensPerSecond))) tokens/s in a short calibration
       memory  about \(Figures.bytes(forecast.memoryBytes))\(memory): \(parts)
       disk    \(Figures.bytes(forecast.diskBytes))\(disk), one checkpoint being written included
       """

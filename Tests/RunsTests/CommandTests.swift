@@ -169,6 +169,11 @@ struct CommandTests {
       #expect(forecast.code == 0)
       #expect(forecast.json?["variants"]?[0]?["stages"]?[0]?["steps"]?.int == 3)
       #expect((forecast.json?["memory_bytes"]?.int ?? 0) > 1 << 20)
+      let twice = try Program.run("run", file, "seeds=[3, 4]", "--dry-run", "--json")
+      #expect(twice.json?["seeds"]?.int == 2)
+      // One checkpoint stands beside the others while it is written, whatever the number of seeds.
+      let disk = [forecast, twice].compactMap { $0.json?["disk_bytes"]?.int }
+      #expect(disk.count == 2 && disk[1] > disk[0] + disk[0] / 2 && disk[1] < 2 * disk[0])
       #expect(!FileManager.default.fileExists(atPath: folder + "/run"))
 
       let run = try Program.run("run", file)

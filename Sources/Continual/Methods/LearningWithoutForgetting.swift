@@ -85,6 +85,8 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
       isCached: ingredients.word("teacher") == "cached", ingredients.store, on: ingredients.backend)
   }
   public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 4 * parameters }
+  /// The teacher's forward pass; a cached one asks each sequence once, in the first epoch.
+  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double { 1.0 / 3 }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     known.removeAll()
