@@ -85,7 +85,8 @@ public struct DryRun: Sendable {
           Stage(
             name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens,
             replayedTokens: replayed,
-            seconds: (Double(schedule.inputTokens) * (1 + variant.addedWork(stage: index)) + Double(replayed)) * perToken)
+            seconds: (Double(schedule.inputTokens) * (1 + variant.addedWork(stage: index)) + Double(replayed))
+              * perToken)
         )
         checkpoints += 1
         bytes += small

@@ -103,7 +103,8 @@ import Training
   }
 
   /// A penalty is reported beside the loss, never inside, whether it is diagonal, factored, or pulls from outside.
-  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func lossesAreTheTasksAlone(form: QuadraticPull.Form) throws {
+  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func lossesAreTheTasksAlone(form: QuadraticPull.Form) throws
+  {
     let world = RowWorld()
     let ewc = try consolidated(world, form, strength: 5)
     for index in world.store.values.buffer.indices { world.store.values.buffer[index] += 0.1 * Float(index % 3) }

@@ -39,7 +39,9 @@ import Training
       try method.stageWillBegin(world.stage(stage))
       let before = world.store.values.toArray()
       let train = world.trainer()
-      for _ in 0..<5 { _ = train(world.batches(world.exemplars), learningRate: 0.02, maximumNorm: 0, methods: [method]) }
+      for _ in 0..<5 {
+        _ = train(world.batches(world.exemplars), learningRate: 0.02, maximumNorm: 0, methods: [method])
+      }
       let after = world.store.values.toArray()
       try method.stageDidTrain(world.stage(stage))
       let kept = world.store.values.toArray()

@@ -38,7 +38,9 @@ import Testing
     Entry(
       method: "ewc", stack: "[ { ewc: { lambda: 5, fisher: { labels: observed, unit: batch, batch: 8 } } } ]",
       idle: "[ { ewc: { lambda: 0 } } ]"),
-    Entry(method: "ewc", stack: "[ { ewc: { lambda: 5, fisher: { labels: top_k, top_k: 3, storage: bf16, examples: 24 } } } ]"),
+    Entry(
+      method: "ewc",
+      stack: "[ { ewc: { lambda: 5, fisher: { labels: top_k, top_k: 3, storage: bf16, examples: 24 } } } ]"),
     // Where rounding falls is decided by the last digits of sums, which a cut may change.
     Entry(
       method: "ewc", stack: "[ { ewc: { lambda: 5, fisher: { structure: kronecker, storage: bf16, examples: 24 } } } ]",

@@ -92,7 +92,8 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
       keep(direction)
     }
     gram = nil
-    scope.note("directions of \(scope.name): \(directions.count - before) of \(groups) are new, \(directions.count) in all")
+    scope.note(
+      "directions of \(scope.name): \(directions.count - before) of \(groups) are new, \(directions.count) in all")
   }
 
   /// Modified Gram–Schmidt, twice: once leaves what rounding makes of nearly dependent directions.
