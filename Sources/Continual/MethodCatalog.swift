@@ -39,24 +39,40 @@ public struct MethodIngredients {
   public func word(_ key: String) -> String? { options.word(key) }
 }
 
+/// What a forecast knows of a stage's steps.
+public struct StepOutline {
+  /// Of the stage, in one step.
+  public let tokens: Int
+  /// Pasts whose text may be kept.
+  public let pasts: Int
+  public let store: ParameterStore
+  public init(tokens: Int, pasts: Int, store: ParameterStore) {
+    self.tokens = max(1, tokens)
+    self.pasts = pasts
+    self.store = store
+  }
+}
+
 /// A method that can be made from options.
 public protocol ConfigurableMethod: ContinualMethod {
   static var schema: MethodSchema { get }
   init(_ ingredients: MethodIngredients)
-  /// Bytes that it keeps between steps, in memory and in every checkpoint.
-  static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int
+  /// Bytes that it keeps between steps, in memory and at most in every checkpoint.
+  ///
+  /// - Parameter pasts: that are consolidated by the end of the chain
+  static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int
   /// Why it cannot guard a stage that trains low-rank factors; nil where it can.
   static func reasonAgainstAdapters(_ options: MethodOptions) -> String?
   /// Rehearsed tokens for every token of the stage.
   static func rehearsedPerToken(_ options: MethodOptions) -> Double
-  /// Passes that it adds to a step beside those of rehearsed tokens, as a share of a plain step's work, in which a
-  /// forward pass is a third.
-  static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double
+  /// Work that it adds to a step beside that of rehearsed tokens, as a share of a plain step's, of which a forward pass
+  /// is a third.
+  static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double
 }
 
 extension ConfigurableMethod {
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { nil }
-  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double { 0 }
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double { 0 }
   /// r/(1 − r) for a method with a share r of the final mix.
   public static func rehearsedPerToken(_ options: MethodOptions) -> Double {
     guard let ratio = options.number("ratio"), ratio < 1 else { return 0 }

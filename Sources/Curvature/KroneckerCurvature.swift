@@ -2,7 +2,7 @@
 import Layers
 import TensorCore
 
-/// ½ Σ_W tr(L ΔW R ΔWᵀ) over matrices W, L and R symmetric and positive semidefinite.
+/// ½ Σ_W tr(L ΔW R ΔWᵀ) over matrices W, L and R symmetric and positive semidefinite, in bf16 to within its rounding.
 ///
 /// For a weight [O, I] L is the second moment of output gradients and R that of inputs; for [I, O] the other way round.
 public final class KroneckerCurvature {

@@ -30,6 +30,8 @@ public struct ExperimentPlan: Sendable, Equatable {
   /// The same chain under other stacks, in the order of the file.
   public var compare: [VariantPlan]
   public var stages: [StagePlan]
+  /// Stages of the chain that this plan leaves out at its end, as a search for a strength does.
+  public var laterStages = 0
   public var probes: [ProbePlan]
   public var evaluate: EvaluatePlan
   public var dataChecks: DataChecksPlan

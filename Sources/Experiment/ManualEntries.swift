@@ -236,7 +236,8 @@ extension Manual {
       "training.optimizer_state",
       """
       reset: every stage begins with new moments; keep: it goes on with those of the stage before, where that had the \
-      same optimizer. The learning rate warms up again in both cases. Default: reset.
+      same optimizer. The learning rate warms up again in both cases, except under lr_scheduler: infinite, which goes \
+      with keep. Default: reset.
       """
     ),
     (
@@ -268,8 +269,8 @@ extension Manual {
       none, or lora: a stage trains two thin factors of each weight, W = W₀ + α/r · B·A, and nothing else; at its end the \
       weights are W, and the next stage begins a new adapter from them. Steps cost what they cost without one; what \
       is saved is the optimizer's memory. The pulls of ewc, l2sp, si, rwalk and mas act on W, through the optimizer \
-      whatever form they ask for. Not with methods that move or hold weights themselves (agem, gem, fisher_freeze, \
-      ewc with structure: kronecker and form: proximal and their like), nor with optimizer_state: keep. Frozen \
+      whatever form they ask for. Not with methods that move or hold weights themselves (agem, gem, ogd, fisher_freeze, \
+      ewc with structure: kronecker and form: proximal), nor with optimizer_state: keep. Frozen \
       parameters get no factors. Default: none.
       """
     ),

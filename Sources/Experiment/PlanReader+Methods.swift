@@ -54,11 +54,11 @@ extension PlanReader {
       }
       if let value = optionValue(option, key, section) {
         plan.options[option.key] = value
-        if option.condition != nil, value != option.defaultValue { idle.append((option, key, section)) }
+        if !option.conditions.isEmpty, value != option.defaultValue { idle.append((option, key, section)) }
       }
     }
     for (option, key, section) in idle {
-      guard let condition = option.condition, !condition.words.contains(plan.string(condition.key) ?? "") else {
+      guard let condition = option.conditions.first(where: { !$0.words.contains(plan.string($0.key) ?? "") }) else {
         continue
       }
       section.report(

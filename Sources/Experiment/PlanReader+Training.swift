@@ -84,6 +84,12 @@ extension PlanReader {
     if plan.scheduler != .infinite, section.has("constant_lr_ratio") {
       section.report("constant_lr_ratio", "has no effect without lr_scheduler: infinite", hint: "remove the key")
     }
+    if plan.scheduler == .infinite, plan.constantLearningRateRatio < plan.minLearningRateRatio {
+      section.report(
+        section.has("constant_lr_ratio") ? "constant_lr_ratio" : "min_lr_ratio",
+        "the constant rate is below the last one: constant_lr_ratio \(plan.constantLearningRateRatio), "
+          + "min_lr_ratio \(plan.minLearningRateRatio)", hint: "annealing goes down")
+    }
     plan.weightDecay = section.number("weight_decay", .nonNegative) ?? plan.weightDecay
     plan.maxGradNorm = section.number("max_grad_norm", .nonNegative) ?? plan.maxGradNorm
     plan.adamBeta1 = section.number("adam_beta1", .belowOne) ?? plan.adamBeta1

@@ -68,7 +68,7 @@ public final class Assembly {
   public func schedule(_ stage: Int, of plan: ExperimentPlan) -> StageSchedule {
     StageSchedule(
       data.stages[stage], plan.stages[stage].training, contextLength: subject.contextLength,
-      place: Schedule.Place(isFirst: stage == 0, isLast: stage + 1 == plan.stages.count),
+      place: Schedule.Place(isFirst: stage == 0, isLast: stage + 1 == plan.stages.count + plan.laterStages),
       random: RandomStream(seed: plan.seed).forked("data", stage))
   }
 
@@ -124,6 +124,11 @@ public final class Assembly {
   func method(_ plan: MethodPlan) throws -> any ContinualMethod {
     guard let type = plan.type else {
       throw RunError(ExitCode.configuration, "there is no method called \(plan.name)")
+    }
+    if let prompt = plan.int("prompt_tokens"), prompt > 0, prompt >= subject.contextLength {
+      throw RunError(
+        ExitCode.configuration,
+        "\(plan.name): prompt_tokens \(prompt) leaves nothing to write in a context of \(subject.contextLength) tokens")
     }
     return type.init(MethodIngredients(plan.methodOptions, store: subject.network.parameters, backend: backend))
   }

@@ -19,6 +19,11 @@ extension ChainRun {
     let outer = backend.precision
     assembly.prepare(for: training)
     defer { backend.precision = outer }
+    // Importance of the past is asked of every weight that a later stage may move; stages freeze their own anew.
+    if past > 0, past < plan.stages.count {
+      let later = plan.stages[past...].map { Set($0.training.freeze) }
+      _ = store.freeze(later.dropFirst().reduce(later[0]) { $0.intersection($1) }.sorted())
+    }
     var sequences = text.sequences
     let isReal = past > 0 || !sequences.isEmpty
     if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
@@ -29,7 +34,7 @@ extension ChainRun {
       try method.consolidate(
         ConsolidationScope(
           network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
-          isReal: isReal, tokens: tokens, batchTokens: batchTokens,
+          isReal: isReal, isUntrained: past == 0 && plan.baseModel.isNew, tokens: tokens, batchTokens: batchTokens,
           makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
           write: writer(), sharing: past == 0 ? assembly.sharedBase.owned(by: methodPlan.name) : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))

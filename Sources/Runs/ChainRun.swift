@@ -260,7 +260,7 @@ public final class ChainRun {
     previousOptimizer = keepsOptimizer(into: stage + 1) ? optimizer : nil
     if let adapter {
       adapters?.add(adapter)
-      // Importance of the past is asked of every weight that a later stage may move.
+      // What the adapter left out may be trained again.
       _ = store.freeze(training.freeze)
     }
     return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)

@@ -71,7 +71,10 @@ public struct DryRun: Sendable {
       let methods = variant.methods + variant.stages.flatMap { $0.methods ?? [] }
       let state = methods.enumerated().reduce(0) { sum, entry in
         methods[..<entry.offset].contains(entry.element)
-          ? sum : sum + (entry.element.type?.stateBytes(entry.element.methodOptions, parameters: parameters) ?? 0)
+          ? sum
+          : sum
+            + (entry.element.type?.stateBytes(
+              entry.element.methodOptions, parameters: parameters, pasts: variant.stages.count) ?? 0)
       }
       let tokenizer = assembly.subject.languageModel?.tokenizer?.json.count ?? 0
       let small = 4 * parameters + state + tokenizer
@@ -79,13 +82,16 @@ public struct DryRun: Sendable {
       var innerSaves = 0
       for (index, stage) in variant.stages.enumerated() {
         let schedule = assembly.schedule(index, of: variant)
-        let hasPast = index > 0 || !assembly.data.base.examples.isEmpty
-        let replayed = hasPast ? Int(Double(schedule.inputTokens) * variant.rehearsedPerToken(stage: index)) : 0
+        let pasts = index + (assembly.data.base.examples.isEmpty ? 0 : 1)
+        let outline = StepOutline(
+          tokens: schedule.inputTokens / max(1, schedule.steps), pasts: pasts,
+          store: assembly.subject.network.parameters)
+        let replayed = pasts > 0 ? Int(Double(schedule.inputTokens) * variant.rehearsedPerToken(stage: index)) : 0
         stages.append(
           Stage(
             name: stage.name, steps: schedule.steps, stageTokens: schedule.inputTokens,
             replayedTokens: replayed,
-            seconds: (Double(schedule.inputTokens) * (1 + variant.addedWork(stage: index)) + Double(replayed))
+            seconds: (Double(schedule.inputTokens) * (1 + variant.addedWork(stage: index, outline)) + Double(replayed))
               * perToken)
         )
         checkpoints += 1

@@ -53,7 +53,9 @@ public struct MemoryEstimate: Sendable {
       distinct.append(method)
     }
     for method in distinct {
-      add(method.name, method.type?.stateBytes(method.methodOptions, parameters: parameters) ?? 0)
+      add(
+        method.name,
+        method.type?.stateBytes(method.methodOptions, parameters: parameters, pasts: plan.stages.count) ?? 0)
     }
     if distinct.contains(where: { $0.name == "ewc" }) {
       add("consolidation", 12 * parameters)
@@ -121,12 +123,8 @@ public struct MemoryEstimate: Sendable {
 
 extension ExperimentPlan {
   /// What the methods of a stage add to its steps beside rehearsed tokens, as a share of a plain step's work.
-  func addedWork(stage: Int) -> Double {
-    let training = stages[stage].training
-    let tokens = training.microBatchSize * training.sequenceLength * training.gradientAccumulationSteps
-    return (stages[stage].methods ?? methods).reduce(0) {
-      $0 + ($1.type?.addedWork($1.methodOptions, stepTokens: tokens) ?? 0)
-    }
+  func addedWork(stage: Int, _ step: StepOutline) -> Double {
+    (stages[stage].methods ?? methods).reduce(0) { $0 + ($1.type?.addedWork($1.methodOptions, step) ?? 0) }
   }
   /// Rehearsed tokens for every stage token.
   func rehearsedPerToken(stage: Int) -> Double {

@@ -3,8 +3,8 @@
 /// The numbers that enter matrix products, or that a state is kept in.
 public enum Precision: String, Sendable, CaseIterable {
   case fp32
-  /// Both operands rounded to bfloat16 (nearest even), products summed in Float32. Weights, moments, Fisher
-  /// information and anchors stay Float32.
+  /// Products: both operands rounded to bfloat16 (nearest even), summed in Float32; weights, moments and anchors stay
+  /// Float32. State: bfloat16 numbers.
   case bf16
 }
 
@@ -15,6 +15,7 @@ extension Backend {
     let values = copy.buffer
     for i in values.indices {
       let bits = values[i].bitPattern
+      guard !values[i].isNaN else { continue }
       values[i] = Float(bitPattern: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000)
     }
     return copy

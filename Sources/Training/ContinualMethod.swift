@@ -40,6 +40,8 @@ public struct ConsolidationScope {
   public let sequences: [Exemplar]
   /// Whether `sequences` are text of the past, rather than sampled from the model.
   public let isReal: Bool
+  /// Whether the parameters are still as they were drawn.
+  public let isUntrained: Bool
   /// Scored tokens that the past stands for (N_old of the Laplace posterior).
   public let tokens: Int
   /// Largest batch of a Fisher pass, in tokens.
@@ -62,10 +64,12 @@ public struct ConsolidationScope {
 
   public init(
     network: any Network, backend: any Backend, past: Int, name: String, sequences: [Exemplar], isReal: Bool,
+    isUntrained: Bool = false,
     tokens: Int, batchTokens: Int, makeBatches: @escaping ([Exemplar]) -> [Batch], write: Writer? = nil,
     sharing: SharedResults? = nil, random: RandomStream, note: @escaping (String) -> Void
   ) {
     self.write = write
+    self.isUntrained = isUntrained
     self.makeBatches = makeBatches
     self.sharing = sharing
     self.network = network

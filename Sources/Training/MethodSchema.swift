@@ -33,18 +33,19 @@ public struct OptionSchema: Sendable, Equatable {
   public let key: String
   public let kind: OptionKind
   public let defaultValue: OptionValue
-  /// Nil: it always matters. Set without effect, it is an error: nothing is read and ignored.
-  public let condition: Condition?
+  /// Without any it always matters. Set without effect, it is an error: nothing is read and ignored.
+  public let conditions: [Condition]
   /// One sentence for the manual.
   public let doc: String
 
   public init(
-    _ key: String, _ kind: OptionKind, default value: OptionValue, onlyWith condition: Condition? = nil, _ doc: String
+    _ key: String, _ kind: OptionKind, default value: OptionValue, onlyWith condition: Condition? = nil,
+    and second: Condition? = nil, _ doc: String
   ) {
     self.key = key
     self.kind = kind
     self.defaultValue = value
-    self.condition = condition
+    conditions = [condition, second].compactMap { $0 }
     self.doc = doc
   }
 }

@@ -89,6 +89,7 @@ struct TrialPlans {
   private func cut(_ whole: ExperimentPlan) -> ExperimentPlan {
     var plan = whole
     plan.stages = Array(whole.stages.prefix(stages))
+    plan.laterStages = whole.stages.count - plan.stages.count
     let names = plan.stages.map(\.name)
     plan.probes = whole.probes.filter { probe in probe.home.map { names.contains($0) } ?? true }
     plan.compare = []

@@ -114,6 +114,28 @@ import Training
     #expect(zip(first.own, second.own).contains { $0.0 > 1e-5 && $0.1 > 1e-5 })
   }
 
+  /// What WiSE-FT takes back after the last step is no part of the path: Ω is that of the steps.
+  @Test func pathsEndWhereTheStepsEnded() throws {
+    func omega(_ alpha: Double) throws -> [Float] {
+      let world = RowWorld()
+      let si = SynapticIntelligence(strength: 1, xi: 1e-3, world.store, on: world.backend)
+      let wise = WeightInterpolation(alpha: alpha, world.store, on: world.backend)
+      let methods: [any ContinualMethod] = [si, wise]
+      for method in methods {
+        try method.consolidate(world.past(0))
+        try method.stageWillBegin(world.stage())
+      }
+      let train = world.trainer()
+      for _ in 0..<4 {
+        _ = train(world.compose(world.exemplars, methods), learningRate: 0.02, maximumNorm: 0, methods: methods)
+      }
+      try wise.stageDidTrain(world.stage())
+      for method in methods { try method.consolidate(world.past(1)) }
+      return try #require(si.pulls.first?.curvature?.toArray())
+    }
+    #expect(try omega(0.5) == omega(1))
+  }
+
   // MARK: RWalk, freezing, annealing
 
   /// The score is the mean of the stage's own and of what came before.

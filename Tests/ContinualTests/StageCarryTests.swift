@@ -55,11 +55,13 @@ import Training
     }
   }
 
-  /// A new model has nothing to go back to; what its first stage trained has from the second on.
-  @Test func newParametersStayWhereTheyWereTrained() throws {
+  /// A new model has nothing to go back to, whether its base is consolidated or not; what its first stage trained has
+  /// from the second on.
+  @Test(arguments: [true, false]) func newParametersStayWhereTheyWereTrained(isConsolidated: Bool) throws {
     let world = RowWorld()
     _ = world.store.freeze(["layers.*"])
     let method = WeightInterpolation(alpha: 0.5, world.store, on: world.backend)
+    if isConsolidated { try method.consolidate(world.past(0, isUntrained: true)) }
     func stage(_ index: Int) throws -> (before: [Float], after: [Float], kept: [Float]) {
       try method.stageWillBegin(world.stage(index))
       let before = world.store.values.toArray()

@@ -12,23 +12,6 @@ import Testing
   let backend = CPUBackend(threads: 2)
   let slow = ReferenceBackend()
 
-  private func llama(tied: Bool = true, on backend: any Backend) throws -> Transformer {
-    var c = TransformerConfiguration(
-      architecture: "llama", vocabularySize: 11, hiddenSize: 8, intermediateSize: 12, layers: 2, heads: 2,
-      keyHeads: 1, contextLength: 16, epsilon: 1e-5, ropeTheta: 10000, tiesHead: tied)
-    c.initializerRange = 0.4
-    return try ModelCatalog.initialize(c, random: RandomStream(seed: 5), on: backend)
-  }
-  /// Sequences with a repeated token and, in places, no target.
-  private let sequences: [(tokens: [Int32], targets: [Int32])] = [
-    ([1, 2, 3, 2, 5], [2, 3, 2, 5, -1]), ([4, 4, 0], [4, 0, 7]), ([9], [3]),
-    ([6, 7, 8, 1, 1, 2, 10], [-1, -1, 1, 1, 2, 10, 4]),
-  ]
-  private func batch(_ indices: [Int]) -> Batch {
-    Batch(
-      tokens: indices.flatMap { sequences[$0].tokens }, targets: indices.flatMap { sequences[$0].targets },
-      lengths: indices.map { sequences[$0].tokens.count })
-  }
   private func recipe(_ labels: FisherRecipe.Labels, _ unit: FisherRecipe.Unit = .sequence) -> FisherRecipe {
     FisherRecipe(labels: labels, unit: unit, examples: 1000)
   }
@@ -39,15 +22,15 @@ import Testing
   }
 
   @Test(arguments: [true, false]) func sinkEqualsLoopOverSingleSequences(tied: Bool) throws {
-    let model = try llama(tied: tied, on: backend)
-    let all = try estimate(model, [batch([0, 1, 2, 3])], recipe(.observed))
+    let model = try TinyLlama.model(tied: tied, on: backend)
+    let all = try estimate(model, [TinyLlama.batch([0, 1, 2, 3])], recipe(.observed))
     var sum = [Double](repeating: 0, count: model.parameters.count)
-    for index in sequences.indices {
+    for index in TinyLlama.sequences.indices {
       let accumulator = Accumulator(model.parameters, on: backend)
-      _ = model.backward(batch([index]), seed: CrossEntropySeed(scale: 1), sink: accumulator, on: backend)
+      _ = model.backward(TinyLlama.batch([index]), seed: CrossEntropySeed(scale: 1), sink: accumulator, on: backend)
       for (i, g) in accumulator.gradient.toArray().enumerated() { sum[i] += Double(g) * Double(g) }
     }
-    let scored = Double(batch([0, 1, 2, 3]).scored)
+    let scored = Double(TinyLlama.batch([0, 1, 2, 3]).scored)
     let largest = sum.max() ?? 0
     for (found, wanted) in zip(all.values.toArray(), sum) {
       #expect(abs(Double(found) * scored - wanted) <= 1e-5 * wanted + 1e-9 * largest)
@@ -55,22 +38,26 @@ import Testing
   }
 
   @Test func batchOrderAndSizeDoNotMatter() throws {
-    let model = try llama(on: backend)
+    let model = try TinyLlama.model(on: backend)
     for labels in [FisherRecipe.Labels.observed, .expected] {
-      let once = try estimate(model, [batch([0, 1, 2, 3])], recipe(labels)).values.toArray()
-      let cut = try estimate(model, [batch([3, 1]), batch([2]), batch([0])], recipe(labels)).values.toArray()
+      let once = try estimate(model, [TinyLlama.batch([0, 1, 2, 3])], recipe(labels)).values.toArray()
+      let cut = try estimate(
+        model, [TinyLlama.batch([3, 1]), TinyLlama.batch([2]), TinyLlama.batch([0])], recipe(labels)
+      ).values.toArray()
       for (a, b) in zip(once, cut) { #expect(abs(a - b) <= 2e-5 * abs(a) + 1e-9) }
     }
     // Drawn labels belong to the sequence's number, not to the batch.
-    let once = try estimate(model, [batch([0, 1, 2, 3])], recipe(.sampled(count: 2))).values.toArray()
-    let cut = try estimate(model, [batch([0]), batch([1, 2]), batch([3])], recipe(.sampled(count: 2))).values.toArray()
+    let once = try estimate(model, [TinyLlama.batch([0, 1, 2, 3])], recipe(.sampled(count: 2))).values.toArray()
+    let cut = try estimate(
+      model, [TinyLlama.batch([0]), TinyLlama.batch([1, 2]), TinyLlama.batch([3])], recipe(.sampled(count: 2))
+    ).values.toArray()
     for (a, b) in zip(once, cut) { #expect(abs(a - b) <= 2e-5 * abs(a) + 1e-9) }
   }
 
   @Test func frozenParametersHaveNone() throws {
-    let model = try llama(on: backend)
+    let model = try TinyLlama.model(on: backend)
     #expect(model.parameters.freeze(["model.layers.0.*", "no.such.name"]) == ["no.such.name"])
-    let f = try estimate(model, [batch([0, 3])], recipe(.observed))
+    let f = try estimate(model, [TinyLlama.batch([0, 3])], recipe(.observed))
     for parameter in model.parameters.parameters {
       let values = parameter.view(of: f.values).toArray()
       #expect(values.allSatisfy { $0 >= 0 })
@@ -80,8 +67,8 @@ import Testing
 
   /// KL(p_θ ‖ p_{θ±εe}) ≈ ½ε²F, per scored token, for the expected Fisher.
   @Test func isTheCurvatureOfTheDivergence() throws {
-    let model = try llama(on: slow)
-    let batch = batch([0, 1, 3])
+    let model = try TinyLlama.model(on: slow)
+    let batch = TinyLlama.batch([0, 1, 3])
     let f = try DiagonalFisher.estimate(
       model, over: [batch], recipe: recipe(.expected), random: RandomStream(seed: 1), on: slow
     ).values.toArray()
@@ -153,10 +140,11 @@ import Testing
   }
 
   @Test func sampledApproachesExpected() throws {
-    let model = try llama(on: backend)
-    let exact = try estimate(model, [batch([0, 1, 3])], recipe(.expected)).values.toArray().map(Double.init)
+    let model = try TinyLlama.model(on: backend)
+    let exact = try estimate(model, [TinyLlama.batch([0, 1, 3])], recipe(.expected)).values.toArray().map(Double.init)
     func error(_ count: Int, _ seed: UInt64) throws -> Double {
-      let found = try estimate(model, [batch([0, 1, 3])], recipe(.sampled(count: count)), seed: seed).values.toArray()
+      let found = try estimate(model, [TinyLlama.batch([0, 1, 3])], recipe(.sampled(count: count)), seed: seed).values
+        .toArray()
       let distance = zip(found, exact).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
       return (distance / exact.reduce(0) { $0 + $1 * $1 }).squareRoot()
     }
@@ -167,7 +155,7 @@ import Testing
   }
 
   @Test func expectedIsRefusedWithItsCost() throws {
-    let model = try llama(on: backend)
+    let model = try TinyLlama.model(on: backend)
     let long = Batch(
       tokens: [Int32](repeating: 1, count: 16 * 100), targets: [Int32](repeating: 2, count: 1600),
       lengths: [Int](repeating: 16, count: 100))
@@ -183,8 +171,8 @@ import Testing
 
   /// By position: what every place adds to a weight's gradient, squared; tied uses are summed first.
   @Test func positionUnitMatchesItsDefinition() throws {
-    let model = try llama(on: backend)
-    let batch = batch([0, 3])
+    let model = try TinyLlama.model(on: backend)
+    let batch = TinyLlama.batch([0, 3])
     let found = try estimate(model, [batch], recipe(.observed, .position)).values.toArray().map {
       Double($0) * Double(batch.scored)
     }
@@ -231,8 +219,8 @@ import Testing
 
   /// Looking ends when the sum scatters little enough, not before four batches, and never without a tolerance.
   @Test func toleranceStopsEarly() throws {
-    let model = try llama(on: backend)
-    let batches = (0..<60).map { batch([[0, 3, 1, 2][$0 % 4]]) }
+    let model = try TinyLlama.model(on: backend)
+    let batches = (0..<60).map { TinyLlama.batch([[0, 3, 1, 2][$0 % 4]]) }
     func seen(_ tolerance: Double) throws -> Int {
       try DiagonalFisher.estimate(
         model, over: batches,
@@ -266,9 +254,9 @@ import Testing
 
   /// Looking ends when halves agree on the order of the diagonal, at 4, 8, 16 … batches; either rule ends it.
   @Test func rankAgreementStopsEarly() throws {
-    let model = try llama(on: backend)
+    let model = try TinyLlama.model(on: backend)
     // Even batches hold other sequences than odd ones: their orders never agree in full.
-    let batches = (0..<60).map { batch([[0, 3, 1, 2][$0 % 4]]) }
+    let batches = (0..<60).map { TinyLlama.batch([[0, 3, 1, 2][$0 % 4]]) }
     func seen(
       _ agreement: Double, tolerance: Double = 0, labels: FisherRecipe.Labels = .observed, _ network: any Network,
       _ batches: [Batch]
@@ -289,7 +277,7 @@ import Testing
     }
     #expect(ends == ends.sorted() && ends.allSatisfy([4, 8, 16, 32, 60].contains), "\(ends)")
     // Equal halves agree; of many coordinates some are chosen.
-    #expect(try seen(0.999, model, (0..<60).map { _ in batch([0]) }) == 4)
+    #expect(try seen(0.999, model, (0..<60).map { _ in TinyLlama.batch([0]) }) == 4)
     let wide = MLP(
       MLPConfiguration(inputs: 300, hiddenSizes: [300], classes: [3]), random: RandomStream(seed: 2), on: backend)
     var random = RandomStream(seed: 4)

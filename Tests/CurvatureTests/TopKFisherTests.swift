@@ -9,22 +9,6 @@ import Testing
 @Suite struct TopKFisherTests {
   let backend = CPUBackend(threads: 2)
 
-  private let sequences: [(tokens: [Int32], targets: [Int32])] = [
-    ([1, 2, 3, 2, 5], [2, 3, 2, 5, -1]), ([4, 4, 0], [4, 0, 7]), ([9], [3]),
-    ([6, 7, 8, 1, 1, 2, 10], [-1, -1, 1, 1, 2, 10, 4]),
-  ]
-  private func batch(_ indices: [Int]) -> Batch {
-    Batch(
-      tokens: indices.flatMap { sequences[$0].tokens }, targets: indices.flatMap { sequences[$0].targets },
-      lengths: indices.map { sequences[$0].tokens.count })
-  }
-  private func llama() throws -> Transformer {
-    var c = TransformerConfiguration(
-      architecture: "llama", vocabularySize: 11, hiddenSize: 8, intermediateSize: 12, layers: 2, heads: 2,
-      keyHeads: 1, contextLength: 16, epsilon: 1e-5, ropeTheta: 10000, tiesHead: true)
-    c.initializerRange = 0.4
-    return try ModelCatalog.initialize(c, random: RandomStream(seed: 5), on: backend)
-  }
   private func classifier(hidden: [Int] = [6], classes: Int = 4) -> MLP {
     MLP(
       MLPConfiguration(inputs: 5, hiddenSizes: hidden, classes: [classes]), random: RandomStream(seed: 2), on: backend)
@@ -133,8 +117,8 @@ import Testing
   @Test(arguments: [FisherRecipe.Unit.sequence, .position]) func approachesTheExpectation(unit: FisherRecipe.Unit)
     throws
   {
-    let model = try llama()
-    let batch = batch([0, 1, 3])
+    let model = try TinyLlama.model(on: backend)
+    let batch = TinyLlama.batch([0, 1, 3])
     let exact = try estimate(model, [batch], .expected, unit)
     let norm = exact.reduce(0) { $0 + $1 * $1 }
     /// The relative error of a mean over seeds.
@@ -165,13 +149,14 @@ import Testing
 
   /// Draws, signs and turns belong to the sequence's number, not to the batch.
   @Test func batchesDoNotMatter() throws {
-    let model = try llama()
+    let model = try TinyLlama.model(on: backend)
     for unit in [FisherRecipe.Unit.sequence, .position] {
-      let once = try estimate(model, [batch([0, 1, 2, 3])], .topK(count: 3), unit)
-      let cut = try estimate(model, [batch([0]), batch([1, 2]), batch([3])], .topK(count: 3), unit)
+      let once = try estimate(model, [TinyLlama.batch([0, 1, 2, 3])], .topK(count: 3), unit)
+      let cut = try estimate(
+        model, [TinyLlama.batch([0]), TinyLlama.batch([1, 2]), TinyLlama.batch([3])], .topK(count: 3), unit)
       let largest = once.max() ?? 0
       for (a, b) in zip(once, cut) { #expect(abs(a - b) <= 1e-4 * abs(a) + 1e-6 * largest) }
-      let other = try estimate(model, [batch([0, 1, 2, 3])], .topK(count: 3), unit, seed: 2)
+      let other = try estimate(model, [TinyLlama.batch([0, 1, 2, 3])], .topK(count: 3), unit, seed: 2)
       #expect(zip(once, other).contains { abs($0 - $1) > 0.01 * largest })
     }
   }

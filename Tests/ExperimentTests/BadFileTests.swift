@@ -116,6 +116,10 @@ let badFiles: [Bad] = [
   Bad(
     "sgd", "  num_epochs: 1\n", "  optimizer: sgd\n  adam_beta1: 0.8\n", 6, 15,
     "has no effect with optimizer: sgd"),
+  training("constant_lr_ratio: 0.3", 22, "has no effect without lr_scheduler: infinite"),
+  Bad(
+    "rising end", "  num_epochs: 1\n", "  num_epochs: 1\n  lr_scheduler: infinite\n  constant_lr_ratio: 0.05\n", 7, 22,
+    "the constant rate is below the last one", hint: "annealing goes down"),
   end("methods: [ { ewc: { lambda: posterior } } ]", 9, 29, "lambda: posterior needs base_tokens"),
   // Adapters.
   training("adapter: lor", 12, "unknown value 'lor'", hint: "did you mean 'lora'?"),
@@ -152,6 +156,9 @@ let badFiles: [Bad] = [
   end("methods: [ { ewcc: {} } ]", 9, 14, "unknown method 'ewcc'", hint: "did you mean 'ewc'?"),
   end("methods: [ { ewc: { lambda: -1 } } ]", 9, 29, "ewc.lambda: -1 is out of range"),
   end("methods: [ { ewc: { variant: separate, decay: 0.5 } } ]", 9, 47, "decay has no effect unless variant is online"),
+  end(
+    "methods: [ { ewc: { fisher: { unit: batch, rank_agreement: 0.9 } } } ]", 9, 60,
+    "fisher.rank_agreement has no effect unless fisher.unit is sequence or position"),
   end(
     "methods: [ { ewc: { lamda: 1 } } ]", 9, 21, "unknown key 'lamda' in ewc", hint: "did you mean 'lambda'?"),
   end(

@@ -67,7 +67,7 @@ import Training
     "training.excess_length_strategy": "raise", "training.micro_batch_size": "1",
     "training.gradient_accumulation_steps": "7", "training.num_epochs": "9", "training.max_steps": "3",
     "training.max_tokens": "77", "training.learning_rate": "1", "training.lr_scheduler": "linear",
-    "training.warmup_ratio": "0", "training.min_lr_ratio": "1", "training.weight_decay": "0",
+    "training.warmup_ratio": "0", "training.min_lr_ratio": "0.5", "training.weight_decay": "0",
     "training.max_grad_norm": "2", "training.adam_beta1": "0.1", "training.adam_beta2": "0.1",
     "training.adam_epsilon": "0.1", "training.gradient_checkpointing": "true",
     "training.freeze": "[]", "stages.medical.training.optimizer_state": "keep", "training.loss_watchdog_threshold": "0",
@@ -198,7 +198,7 @@ import Training
           #expect(Manual.explain("methods.\(method.name).\(option.key)") != nil)
           var options = [(option.key, other(option))]
           // An option that matters only beside another is set beside it.
-          if let condition = option.condition {
+          for condition in option.conditions {
             let own = option.key.split(separator: ".").dropLast().joined()
             let beside = (condition.key, condition.words[0])
             options =

@@ -69,10 +69,7 @@ import Testing
   {
     try withTemporaryDirectory { folder in
       let experiment = try TinyExperiment(in: folder, methods: entry.stack)
-      let isRefused = try experiment.plan().methods.contains {
-        $0.type?.reasonAgainstAdapters($0.methodOptions) != nil
-      }
-      guard !isRefused else {
+      guard !entry.refusesAdapters else {
         #expect { try experiment.plan(Self.options) } throws: {
           ExitCode.of($0) == ExitCode.configuration && "\($0)".contains("adapter: lora")
         }

@@ -13,8 +13,9 @@ public final class AveragedGradientEpisodicMemory: GradientMemoryMethod {
     equation: "u′ = u − max(0, ⟨u, g⟩)/⟨g, g⟩·g for the applied step u",
     cost: "a forward and a backward pass over sample_tokens a step", state: "the buffer; 8 bytes a parameter",
     needs: "text of the past, up to the budget", verified: "⟨u′, g⟩ ≤ 0; equals GEM with one past and margin 0")
-  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double {
-    Double(options.integer("sample_tokens") ?? 0) / Double(max(1, stepTokens))
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
+    guard step.pasts > 0 else { return 0 }
+    return Double(options.integer("sample_tokens") ?? 0) / Double(step.tokens)
   }
   public static let schema = MethodSchema(
     "agem", "A-GEM: a step that would raise the loss on a sample of the past loses that part of itself.",

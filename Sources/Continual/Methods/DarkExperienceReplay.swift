@@ -84,7 +84,7 @@ public final class DarkExperienceReplay: ConfigurableMethod {
       isSquared: ingredients.word("loss") == "mse", topK: ingredients.integer("top_k") ?? 64,
       insertsAtSteps: insertsAtSteps)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
     (8 + 8 * (options.integer("top_k") ?? 0)) * (options.integer("budget_tokens") ?? 0)
   }
   /// Two draws, one for each of its losses.

@@ -121,7 +121,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       OptionSchema(
         "fisher.tolerance", .share(maximum: 1, open: false), default: .number(0),
-        onlyWith: .init("fisher.structure", ["diagonal"]),
+        onlyWith: .init("fisher.structure", ["diagonal"]), and: .init("fisher.unit", ["sequence", "position"]),
         """
         Fewer examples will do once the relative standard error of ΣF over batches is this small; 0 looks at all of \
         them.
@@ -134,7 +134,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         """),
       OptionSchema(
         "fisher.rank_agreement", .share(maximum: 1, open: true), default: .number(0),
-        onlyWith: .init("fisher.structure", ["diagonal"]),
+        onlyWith: .init("fisher.structure", ["diagonal"]), and: .init("fisher.unit", ["sequence", "position"]),
         """
         Fewer examples will do once even and odd batches rank the parameters alike: Spearman's correlation of F between \
         them, looked at after 4, 8, 16 and so on batches, is at least this; 0 looks at all. Beside tolerance either ends \
@@ -195,13 +195,21 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       ingredients.store, on: ingredients.backend)
   }
 
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
-    // Factors take up to four numbers a weight; the bound of proximal steps one more.
-    (options.word("fisher.structure") == "kronecker" ? 28 : 8) * parameters
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
+    guard options.word("fisher.structure") == "kronecker" else { return 8 * parameters }
+    // Factors take up to four numbers a weight; the bound of proximal steps one more. Separate pasts keep their own.
+    let kept = options.word("variant") == "separate" ? pasts : 1
+    return (12 + 16 * kept + (kept > 1 ? 4 * kept : 0)) * parameters
   }
-  /// Measured with K-FAC at 1 024 tokens a step on a model of 15 million parameters.
-  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double {
-    options.word("fisher.structure") == "kronecker" ? 0.13 * 1024 / Double(max(1, stepTokens)) : 0
+  /// 2·O·I·(O + I) operations for every factored weight beside six a parameter and token.
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
+    guard options.word("fisher.structure") == "kronecker" else { return 0 }
+    let work = step.store.parameters.filter(KroneckerFactors.covers).reduce(0.0) { sum, weight in
+      let (o, i) = (Double(weight.shape[0]), Double(weight.shape[1]))
+      return sum + 2 * o * i * (o + i)
+    }
+    let kept = options.word("variant") == "separate" ? max(1, step.pasts) : 1
+    return Double(kept) * work / (6 * Double(step.store.count) * Double(step.tokens))
   }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? {
     options.word("fisher.structure") == "kronecker" && options.word("form") == "proximal"

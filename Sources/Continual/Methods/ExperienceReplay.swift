@@ -77,11 +77,11 @@ public final class ExperienceReplay: ConfigurableMethod {
       weight: ingredients.number("weight") ?? 1, distillation: Distillation(ingredients))
   }
   /// Interfered retrieval: the virtual step's gradient, and two looks at the candidates.
-  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double {
-    guard options.word("retrieval") == "interfered" else { return 0 }
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
+    guard options.word("retrieval") == "interfered", step.pasts > 0 else { return 0 }
     return 1 + 2.0 / 3 * Double(options.integer("candidates") ?? 1) * rehearsedPerToken(options)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
     (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
   }
 

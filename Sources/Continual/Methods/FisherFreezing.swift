@@ -47,7 +47,7 @@ public final class FisherFreezing: ConfigurableMethod {
       mass: ingredients.number("mass") ?? 0, examples: ingredients.integer("examples") ?? .max, ingredients.store,
       on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 8 * parameters }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 8 * parameters }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? {
     "holds single weights, which factors move together,"
   }

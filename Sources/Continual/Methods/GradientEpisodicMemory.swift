@@ -13,8 +13,9 @@ public final class GradientEpisodicMemory: GradientMemoryMethod {
     equation: "min ½‖u′ − u‖² with ⟨u′, g_k⟩ ≤ 0 for every past k", cost: "a pass over every past's memory a step",
     state: "the buffer; 4 bytes a parameter and past", needs: "text of the past, up to the budget",
     verified: "brute force over active sets, Karush–Kuhn–Tucker residuals")
-  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double {
-    Double(options.integer("budget_tokens") ?? 0) / Double(max(1, stepTokens))
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
+    guard step.pasts > 0 else { return 0 }
+    return Double(options.integer("budget_tokens") ?? 0) / Double(step.tokens)
   }
   public static let schema = MethodSchema(
     "gem", "GEM: the step becomes the nearest one that raises the loss on no past's memory.",

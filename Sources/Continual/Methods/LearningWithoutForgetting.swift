@@ -84,9 +84,9 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
       topK: ingredients.integer("top_k") ?? 64, rows: ingredients.word("on").flatMap(Rows.init) ?? .new,
       isCached: ingredients.word("teacher") == "cached", ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 4 * parameters }
-  /// The teacher's forward pass; a cached one asks each sequence once, in the first epoch.
-  public static func addedWork(_ options: MethodOptions, stepTokens: Int) -> Double { 1.0 / 3 }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 4 * parameters }
+  /// The teacher's forward pass; with `teacher: cached` the first epoch's alone, which is counted as if it were all.
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double { 1.0 / 3 }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     known.removeAll()

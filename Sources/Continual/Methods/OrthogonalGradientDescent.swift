@@ -8,15 +8,17 @@ import Training
 /// A direction is the gradient of Σ z_t[y_t], the logits of the observed tokens at the scored places, over one of
 /// `directions` equal groups of the past's sequences; directions are made orthonormal as they come, and what earlier ones
 /// span already is not kept.
-/// - Cost: one forward and one backward pass over `examples` sequences a past; then 8 bytes a parameter, step and direction
+/// - Cost: one forward and one backward pass over `examples` sequences a past; then 20 bytes a parameter, step and
+///   direction
 /// - State: 4 bytes a parameter and direction
-/// - Trap: projecting the gradient guarantees nothing once moments or clipping follow; a loss near its minimum has no
-///   gradient left to protect, which is why logits stand here
+/// - Trap: projecting the gradient guarantees nothing once moments or clipping follow, nor do methods that stand later in
+///   the stack and move parameters after the optimizer; a loss near its minimum has no gradient left to protect, which is
+///   why logits stand here
 /// - Source: Farajtabar et al. 2020, arXiv:1910.07104 (its variant with the logit of the true class)
 public final class OrthogonalGradientDescent: ConfigurableMethod {
   public static let card = MethodCard(
     name: "ogd", title: "Orthogonal gradient descent", paper: "Farajtabar et al. 2020 (arXiv:1910.07104)",
-    equation: "u′ = u − B(BᵀB)⁻¹Bᵀu for the applied step u", cost: "8 bytes a parameter, step and direction",
+    equation: "u′ = u − B(BᵀB)⁻¹Bᵀu for the applied step u", cost: "20 bytes a parameter, step and direction",
     state: "4 bytes a parameter and direction", needs: "text of the past at consolidation only, or none",
     verified: "no direction is moved along, optimizer and clipping included; explicit gradients")
   public static let schema = MethodSchema(
@@ -55,8 +57,12 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
       directions: ingredients.integer("directions") ?? 1, examples: ingredients.integer("examples") ?? .max,
       ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
-    4 * parameters * ((options.integer("directions") ?? 0) + 1)
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
+    4 * parameters * (pasts * (options.integer("directions") ?? 0) + 1)
+  }
+  /// 20 bytes a parameter and direction, at the time of about seven operations each, beside six a parameter and token.
+  public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
+    Double(20 * 7 * max(1, step.pasts) * (options.integer("directions") ?? 0)) / Double(6 * step.tokens)
   }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
 

@@ -85,7 +85,7 @@ public final class RiemannianWalk: ConfigurableMethod {
       form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal,
       examples: ingredients.integer("examples") ?? .max, ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 32 * parameters }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 32 * parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     steps = 0

@@ -83,7 +83,7 @@ public final class SelfRehearsal: ConfigurableMethod {
       temperature: ingredients.number("write_temperature") ?? 1,
       filter: ingredients.word("filter").flatMap(Filter.init) ?? .none, distillation: Distillation(ingredients))
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
     (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
   }
 

@@ -62,7 +62,7 @@ public final class SynapticIntelligence: ConfigurableMethod {
       form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal, ingredients.store,
       on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 16 * parameters }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 16 * parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     backend.fill(path, 0)
@@ -87,7 +87,8 @@ public final class SynapticIntelligence: ConfigurableMethod {
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {
-    let (omega, moved, now) = (path.buffer, anchor.buffer, store.values.toArray())
+    // Where the path ended: what moved the parameters after the last step is no part of it.
+    let (omega, moved, now) = (path.buffer, anchor.buffer, previous.buffer)
     if scope.past > 0 {
       let sums = importance.buffer
       for i in sums.indices where omega[i] > 0 {

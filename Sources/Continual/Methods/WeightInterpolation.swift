@@ -15,7 +15,7 @@ public final class WeightInterpolation: ConfigurableMethod {
     name: "wise_ft", title: "WiSE-FT at stage ends", paper: "Wortsman et al. 2022 (arXiv:2109.01903)",
     equation: "θ ← θ₀ + α(θ₁ − θ₀) after the last step", cost: "nothing a step",
     state: "the parameters before the stage: 4 bytes each", needs: "nothing of the past",
-    verified: "equals `retain merge` with the same α; α 1 changes no bit")
+    verified: "the formula, over two stages; α 1 changes no bit; new parameters stay")
   public static let schema = MethodSchema(
     "wise_ft",
     "WiSE-FT: after a stage's last step the parameters go back part of the way to where the stage began.",
@@ -42,7 +42,7 @@ public final class WeightInterpolation: ConfigurableMethod {
   public convenience init(_ ingredients: MethodIngredients) {
     self.init(alpha: ingredients.number("alpha") ?? 1, ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int { 4 * parameters }
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 4 * parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     if let origin { backend.copy(store.values, into: origin) } else { origin = backend.copied(store.values) }
@@ -67,11 +67,11 @@ public final class WeightInterpolation: ConfigurableMethod {
 
   public func consolidate(_ scope: ConsolidationScope) throws {
     for (index, parameter) in store.parameters.enumerated() where !isTrained[index] {
-      // A base that has something to keep was trained by others.
+      // A base that was loaded has been trained by others.
       isTrained[index] =
         origin.map {
           backend.quadratic(store.values.slice(parameter.range), anchor: $0.slice(parameter.range), curvature: nil) > 0
-        } ?? (scope.past == 0)
+        } ?? (scope.past == 0 && !scope.isUntrained)
     }
   }
 

@@ -174,8 +174,9 @@ public protocol GradientMemoryMethod: ConfigurableMethod {
 }
 
 extension GradientMemoryMethod {
-  public static func stateBytes(_ options: MethodOptions, parameters: Int) -> Int {
-    8 * (options.integer("budget_tokens") ?? 0) + 8 * parameters
+  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
+    // The parameters before the step, and a gradient for each past (A-GEM: one for all).
+    8 * (options.integer("budget_tokens") ?? 0) + 4 * parameters * (1 + (schema.name == "gem" ? pasts : 1))
   }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
   public func stageWillBegin(_ scope: StageScope) throws { memory.begin(scope) }
