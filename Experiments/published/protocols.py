@@ -86,7 +86,7 @@ def ewc(strength, variant="online", labels="sampled", examples="all", **fisher):
 FISHER_VARIANTS = Protocol(
     row="1", name="split-mnist-fisher", hidden=[400, 400], heads="task",
     training={"micro_batch_size": 128, "max_steps": 2000, "optimizer": "adamw", "learning_rate": 1e-3},
-    tasks=lambda seed: digits(seed, shuffled=True), published_seeds=30, seeds=5, error_kind="stderr",
+    tasks=lambda seed: digits(seed, shuffled=True), published_seeds=30, seeds=10, error_kind="stderr",
     departures=["a head rests while others are trained; in the published code the heads are rows of one layer, whose "
                 "moments and step count Adam continues"],
     entries=[
