@@ -299,30 +299,23 @@ def summary(protocol, entry, binary):
     return result
 
 
-def standard_errors(result):
-    """Ours and theirs; None where unknown."""
-    published = result["published"]
-    theirs = published["error"]
-    if theirs is not None and published["kind"] == "std":
-        theirs /= math.sqrt(published["seeds"])
-    return result["stderr"], theirs
-
-
 def verdict(result):
     published = result["published"]["mean"]
     if published is None:
         return "not published as a number"
-    ours, theirs = standard_errors(result)
     difference = result["mean"] - published
-    if ours is None:
+    if result["stderr"] is None:
         return f"one seed: {difference:+.2f}"
-    spread = math.hypot(ours, theirs or 0)
+    theirs = result["published"]["error"] or 0
+    # A paper that gives the scatter of its runs is held to that, one that gives the error of its mean to that.
+    is_scatter = result["published"]["kind"] == "std"
+    spread = max(result["std"], theirs) if is_scatter else math.hypot(result["stderr"], theirs)
     if spread == 0:
         return f"{difference:+.2f}"
-    errors = difference / spread
-    if abs(errors) <= 2:
-        return f"agrees: {difference:+.2f} ({errors:+.1f} standard errors)"
-    return f"**differs: {difference:+.2f} ({errors:+.1f} standard errors)**"
+    unit = f"{difference / spread:+.1f} standard {'deviations' if is_scatter else 'errors'}"
+    if abs(difference) <= 2 * spread:
+        return f"agrees: {difference:+.2f} ({unit})"
+    return f"**differs: {difference:+.2f} ({unit})**"
 
 
 def number(value, error):
