@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""comparison.json as a table: what each stack learned, what it kept, what it cost, against naive. Standard library only.
+"""comparison.json as a table: what each stack learned and what it kept, against naive. Standard library only.
 
 plasticity  bits per byte that a stage gains on its own domain from where it begins, as results.json has it
 level       bits per byte that a domain has gained after its own stage, from where the base stood
@@ -23,17 +23,14 @@ def main():
     path = sys.argv[1] if len(sys.argv) > 1 else HERE / "comparison.json"
     variants = json.loads(pathlib.Path(path).read_text())["variants"]
     naive = variants["naive"]
-    print("| stack | plasticity share | level share | forgetting avoided | time | peak memory |")
-    print("|---|---|---|---|---|---|")
+    print("| stack | plasticity share | level share | forgetting avoided |")
+    print("|---|---|---|---|")
     for name, variant in variants.items():
-        summary, cost = variant["summary"], variant["cost"]
+        summary = variant["summary"]
         shares = (
             summary["plasticity"] / naive["summary"]["plasticity"], level(variant["matrix"]) / level(naive["matrix"]),
             1 - summary["forgetting"] / naive["summary"]["forgetting"])
-        print("| " + " | ".join([
-            name, *(f"{100 * share:.0f} %" for share in shares),
-            f"{cost['wall_seconds'] / naive['cost']['wall_seconds']:.2f}",
-            f"{cost['peak_rss_bytes'] / naive['cost']['peak_rss_bytes']:.2f}"]) + " |")
+        print("| " + " | ".join([name, *(f"{100 * share:.0f} %" for share in shares)]) + " |")
 
 
 if __name__ == "__main__":
