@@ -227,8 +227,9 @@ DARK = [
         single("DER++, 500 images", 88.21, None, (), der(1, 0.5, 500)),
     ]),
     dark_experience("slow", 0.1, [
-        single("online EWC", 75.79, 2.25, ["the Fisher takes the data's labels, without the published weighting by the "
-                                          "model's probability of them"], ewc(1.4, "online", labels="observed")),
+        several("online EWC", 75.79, 2.25, lambda s: ewc(s, "online", labels="observed"), [0.014, 0.14, 1.4, 14],
+                ["the Fisher takes the data's labels, without the published weighting by the model's probability of "
+                 "them; the published strength is 1.4"]),
         single("SI", 65.86, 1.57, methods=[{"si": {"c": 0.5, "xi": 1, "form": "coupled"}}]),
         single("DER++, 200 images", 83.58, 0.59, (), der(1, 1, 200)),
         single("DER++, 5120 images", 92.26, None, (), der(0.5, 1, 5120)),

@@ -30,6 +30,9 @@ CK_INLINE float exponential_sum(const float *row, float largest, long columns) {
   return sum;
 }
 
+// Logits that stay in the first cache between two looks.
+#define CK_PART 2048
+
 CK_DISPATCHED
 void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, float scale, float *losses,
                              uint16_t *rounded, long rows, long columns) {
@@ -42,25 +45,36 @@ void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets,
       losses[r] = 0;
       continue;
     }
-    float largest = row_maximum(row, columns), of_target = row[targets[r]], sum = 0;
-    for (long c = 0; c < columns; c++) {
-      float e = ck_exp(row[c] - largest);
-      row[c] = e;
-      sum += e;
-    }
-    float factor = scale / sum;
-    if (rounded) {
-      uint16_t *restrict to = rounded + r * stride;
-      for (long c = 0; c < columns; c++) {
-        row[c] *= factor;
-        to[c] = ck_bf16(row[c]);
+    // Each part is taken relative to the largest logit so far, so that the row is read from memory once.
+    float of_target = row[targets[r]], largest = row[0], sum = 0, references[(columns + CK_PART - 1) / CK_PART];
+    for (long b = 0; b < columns; b += CK_PART) {
+      long count = columns - b < CK_PART ? columns - b : CK_PART;
+      float *part = row + b, reference = row_maximum(part, count), partial = 0;
+      reference = reference > largest ? reference : largest;
+      for (long c = 0; c < count; c++) {
+        float e = ck_exp(part[c] - reference);
+        part[c] = e;
+        partial += e;
       }
-      row[targets[r]] -= scale;
-      to[targets[r]] = ck_bf16(row[targets[r]]);
-    } else {
-      for (long c = 0; c < columns; c++) row[c] *= factor;
-      row[targets[r]] -= scale;
+      sum = sum * ck_exp(largest - reference) + partial;
+      references[b / CK_PART] = largest = reference;
     }
+    float overall = scale / sum;
+    for (long b = 0; b < columns; b += CK_PART) {
+      long count = columns - b < CK_PART ? columns - b : CK_PART;
+      float *part = row + b, factor = overall * ck_exp(references[b / CK_PART] - largest);
+      if (rounded) {
+        uint16_t *restrict to = rounded + r * stride + b;
+        for (long c = 0; c < count; c++) {
+          part[c] *= factor;
+          to[c] = ck_bf16(part[c]);
+        }
+      } else {
+        for (long c = 0; c < count; c++) part[c] *= factor;
+      }
+    }
+    row[targets[r]] -= scale;
+    if (rounded) rounded[r * stride + targets[r]] = ck_bf16(row[targets[r]]);
     losses[r] = largest - of_target + __builtin_logf(sum);
   }
 }
@@ -137,17 +151,21 @@ void ck_tokens_likeliest(const float *logits, long stride, long width, float inv
         kept[c] = row[c];
       }
     } else {
-      // The kept ones stand sorted; few of the later classes pass the smallest of them.
+      // The kept ones stand sorted; few parts of the row have anything that passes the smallest of them.
       long count = 0;
-      for (long c = 0; c < columns; c++) {
-        if (count == width && !(row[c] > kept[width - 1])) continue;
-        long place = count < width ? count++ : width - 1;
-        for (; place > 0 && row[c] > kept[place - 1]; place--) {
-          kept[place] = kept[place - 1];
-          names[place] = names[place - 1];
+      for (long b = 0; b < columns; b += 64) {
+        long end = columns - b < 64 ? columns : b + 64;
+        if (count == width && !(row_maximum(row + b, end - b) > kept[width - 1])) continue;
+        for (long c = b; c < end; c++) {
+          if (count == width && !(row[c] > kept[width - 1])) continue;
+          long place = count < width ? count++ : width - 1;
+          for (; place > 0 && row[c] > kept[place - 1]; place--) {
+            kept[place] = kept[place - 1];
+            names[place] = names[place - 1];
+          }
+          kept[place] = row[c];
+          names[place] = (int32_t)c;
         }
-        kept[place] = row[c];
-        names[place] = (int32_t)c;
       }
     }
     if (inverse_temperature == 0) continue;
@@ -158,45 +176,40 @@ void ck_tokens_likeliest(const float *logits, long stride, long width, float inv
   }
 }
 
-CK_DISPATCHED
-void ck_tokens_blend(float *row, int32_t target, float hard, float soft, float temperature, const int32_t *classes,
-                     const float *values, long width, float scale, float *loss, float *soft_loss, long columns) {
+// The loss of the target and the divergence from a teacher's kept classes and tail, gradients of both in the row.
+CK_INLINE void blend_divergence(float *row, int32_t target, float hard, float soft, float temperature,
+                                const int32_t *classes, const float *values, long width, float scale, float *loss,
+                                float *soft_loss, long columns) {
   CK_REORDER
-  float largest = row_maximum(row, columns), of_target = row[target], sum = 0, soft_sum = 0, inverse = 0;
-  int divergence = soft != 0 && temperature > 0;
-  if (divergence) inverse = 1.0f / temperature;
-  for (long c = 0; c < columns; c++) sum += ck_exp(row[c] - largest);
-  float hard_factor = scale * hard / sum;
-  *loss = largest - of_target + __builtin_logf(sum);
-  *soft_loss = 0;
-  if (!divergence) {
-    if (soft != 0) {
-      // Mean over classes of (z - v)^2 for the kept ones. Their logits are needed after the row is overwritten.
-      float total = 0, factor = 2.0f * scale * soft / (float)columns;
-      float differences[width + 1];
-      for (long k = 0; k < width; k++) {
-        differences[k] = row[classes[k]] - values[k];
-        total += differences[k] * differences[k];
-      }
-      *soft_loss = total / (float)columns;
-      for (long c = 0; c < columns; c++) row[c] = hard_factor * ck_exp(row[c] - largest);
-      for (long k = 0; k < width; k++) row[classes[k]] += factor * differences[k];
-    } else {
-      for (long c = 0; c < columns; c++) row[c] = hard_factor * ck_exp(row[c] - largest);
+  float largest = row_maximum(row, columns), of_target = row[target], inverse = 1.0f / temperature;
+  float sum = 0, soft_sum = 0, kept = 0, teacher = 0, total = 0, logarithms[width + 1];
+  for (long k = 0; k < width; k++) logarithms[k] = (row[classes[k]] - largest) * inverse;
+  // At the usual temperatures 1 and 2 one exponential a class serves both losses: e^z = (e^(z/2))^2.
+  int same = temperature == 1.0f, square = temperature == 2.0f;
+  if (same || square) {
+    for (long c = 0; c < columns; c++) {
+      float e = ck_exp((row[c] - largest) * inverse);
+      row[c] = e;
+      soft_sum += e;
+      sum += e * e;
     }
-    row[target] -= scale * hard;
-    return;
+    if (same) sum = soft_sum;
+  } else {
+    for (long c = 0; c < columns; c++) {
+      float z = row[c] - largest;
+      sum += ck_exp(z);
+      soft_sum += ck_exp(z * inverse);
+    }
   }
-  for (long c = 0; c < columns; c++) soft_sum += ck_exp((row[c] - largest) * inverse);
-  float log_sum = __builtin_logf(soft_sum), kept = 0, teacher = 0, total = 0;
-  float logarithms[width + 1];
+  *loss = largest - of_target + __builtin_logf(sum);
+  float log_sum = __builtin_logf(soft_sum);
   for (long k = 0; k < width; k++) {
-    float q = ck_exp(values[k]), log_p = (row[classes[k]] - largest) * inverse - log_sum;
-    logarithms[k] = log_p;
-    kept += ck_exp(log_p);
+    float q = ck_exp(values[k]);
+    logarithms[k] -= log_sum;
+    kept += ck_exp(logarithms[k]);
     teacher += q;
     // A probability too small for ck_exp is 0 in the limit.
-    if (values[k] > -86.0f) total += q * (values[k] - log_p);
+    if (values[k] > -86.0f) total += q * (values[k] - logarithms[k]);
   }
   // The classes that were not kept count as one outcome.
   float tail_p = 1.0f - kept, tail_q = 1.0f - teacher, tail_ratio = 1.0f;
@@ -207,13 +220,48 @@ void ck_tokens_blend(float *row, int32_t target, float hard, float soft, float t
   }
   *soft_loss = temperature * temperature * total;
   float factor = scale * soft * temperature, tail_factor = factor * (1.0f - tail_ratio) / soft_sum;
-  for (long c = 0; c < columns; c++) {
-    float z = row[c] - largest;
-    row[c] = hard_factor * ck_exp(z) + tail_factor * ck_exp(z * inverse);
+  float hard_factor = scale * hard / sum;
+  if (same) {
+    for (long c = 0; c < columns; c++) row[c] *= hard_factor + tail_factor;
+  } else if (square) {
+    for (long c = 0; c < columns; c++) row[c] = row[c] * (hard_factor * row[c] + tail_factor);
+  } else {
+    for (long c = 0; c < columns; c++) {
+      float z = row[c] - largest;
+      row[c] = hard_factor * ck_exp(z) + tail_factor * ck_exp(z * inverse);
+    }
   }
   for (long k = 0; k < width; k++) {
-    float p = ck_exp(logarithms[k]);
-    row[classes[k]] += factor * (tail_ratio * p - ck_exp(values[k]));
+    row[classes[k]] += factor * (tail_ratio * ck_exp(logarithms[k]) - ck_exp(values[k]));
   }
+  row[target] -= scale * hard;
+}
+
+CK_DISPATCHED
+void ck_tokens_blend(float *row, int32_t target, float hard, float soft, float temperature, const int32_t *classes,
+                     const float *values, long width, float scale, float *loss, float *soft_loss, long columns) {
+  CK_REORDER
+  if (soft != 0 && temperature > 0) {
+    blend_divergence(row, target, hard, soft, temperature, classes, values, width, scale, loss, soft_loss, columns);
+    return;
+  }
+  float largest = row_maximum(row, columns), of_target = row[target], sum = 0, total = 0;
+  float factor = 2.0f * scale * soft / (float)columns, differences[width + 1];
+  // Mean over classes of (z - v)^2 for the kept ones. Their logits are needed after the row is overwritten.
+  if (soft == 0) width = 0;
+  for (long k = 0; k < width; k++) {
+    differences[k] = row[classes[k]] - values[k];
+    total += differences[k] * differences[k];
+  }
+  for (long c = 0; c < columns; c++) {
+    float e = ck_exp(row[c] - largest);
+    row[c] = e;
+    sum += e;
+  }
+  *loss = largest - of_target + __builtin_logf(sum);
+  *soft_loss = total / (float)columns;
+  float hard_factor = scale * hard / sum;
+  for (long c = 0; c < columns; c++) row[c] *= hard_factor;
+  for (long k = 0; k < width; k++) row[classes[k]] += factor * differences[k];
   row[target] -= scale * hard;
 }

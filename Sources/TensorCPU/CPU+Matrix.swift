@@ -89,25 +89,44 @@ extension CPUBackend {
     let isSmall = whole.isSmall
     whole.isBF16 = usesBF16 && !isSmall
     let (left, right) = (operand(a, isBF16: whole.isBF16), operand(b, isBF16: whole.isBF16))
-    // Chunks along the longer side of C; at least 128 wide, so that packing the other operand again stays cheap.
-    let alongRows = m >= n
-    let extent = alongRows ? m : n
-    let chunk = isSmall ? extent : max(128, ((extent + 7) / 8 + 15) / 16 * 16)
-    func prepared(_ size: Int) -> (shape: ProductShape, product: PreparedProduct?) {
-      var shape = whole
-      if alongRows { shape.m = size } else { shape.n = size }
+    let cut = whole.cut
+    func prepared(_ size: Int, into stride: Int, accumulate: Bool) -> (shape: ProductShape, product: PreparedProduct?) {
+      var shape = whole.chunk(cut.axis, size)
+      shape.strideC = stride
+      shape.accumulate = accumulate
       return (shape, isSmall ? nil : products.product(shape))
     }
-    let count = (extent + chunk - 1) / chunk
-    let (full, last) = (prepared(min(chunk, extent)), prepared(extent - (count - 1) * chunk))
-    workers.run(count) { index in
-      let begin = index * chunk
-      let (shape, product) = index == count - 1 ? last : full
-      if alongRows {
+    let first = prepared(cut.size, into: c.stride, accumulate: accumulate)
+    switch cut.axis {
+    case .rows, .columns:
+      let last = prepared(cut.rest, into: c.stride, accumulate: accumulate)
+      workers.run(cut.count) { index in
+        let begin = index * cut.size
+        let (shape, product) = index == cut.count - 1 ? last : first
+        if cut.axis == .rows {
+          run(
+            product, shape, left, transposeA ? begin : begin * a.stride, right, 0, c.base + begin * c.stride)
+        } else {
+          run(product, shape, left, 0, right, transposeB ? begin * b.stride : begin, c.base + begin)
+        }
+      }
+    case .terms:
+      // The first chunk's sum goes where the whole belongs, the others beside it; they are added in order.
+      let others = empty((cut.count - 1) * m, n)
+      let (full, last) = (
+        prepared(cut.size, into: n, accumulate: false), prepared(cut.rest, into: n, accumulate: false)
+      )
+      workers.run(cut.count) { index in
+        let begin = index * cut.size
+        let (shape, product) = index == 0 ? first : index == cut.count - 1 ? last : full
         run(
-          product, shape, left, transposeA ? begin : begin * a.stride, right, 0, c.base + begin * c.stride)
-      } else {
-        run(product, shape, left, 0, right, transposeB ? begin * b.stride : begin, c.base + begin)
+          product, shape, left, transposeA ? begin * a.stride : begin, right,
+          transposeB ? begin : begin * b.stride, index == 0 ? c.base : others.base + (index - 1) * m * n)
+      }
+      overRows(m, height: height(columns: n)) { rows in
+        for part in 0..<cut.count - 1 {
+          for row in rows { ck_vector_add(others.base + (part * m + row) * n, 1, c.base + row * c.stride, n) }
+        }
       }
     }
   }

@@ -39,6 +39,48 @@ struct ProductShape: Hashable {
   /// Below this many multiply-adds a call of oneDNN costs more than it saves.
   static let smallest = 1 << 18
   var isSmall: Bool { m * n * k < Self.smallest }
+
+  /// A chunk of this product along one of its extents.
+  func chunk(_ axis: ProductCut.Axis, _ size: Int) -> ProductShape {
+    var part = self
+    switch axis {
+    case .rows: part.m = size
+    case .columns: part.n = size
+    case .terms: part.k = size
+    }
+    return part
+  }
+
+  /// Where the product is cut for threads; by its extents alone, so that results do not depend on their number.
+  ///
+  /// Along the longer side of C into an even number of chunks, since two threads are common; at least 96 wide, because
+  /// every chunk packs the other operand again. Where the sum is far longer than C is wide that packing would cost an
+  /// eighth, as in the gradient of a head's input: there the sum itself is cut.
+  var cut: ProductCut {
+    if isSmall { return ProductCut(axis: .rows, extent: m, count: 1) }
+    let longer = max(m, n)
+    if k >= 8 * longer && k >= 1 << 13 { return ProductCut(axis: .terms, extent: k, count: 8) }
+    var count = min(8, max(1, longer / 96))
+    if count > 1 && !count.isMultiple(of: 2) { count -= 1 }
+    return ProductCut(axis: m >= n ? .rows : .columns, extent: longer, count: count)
+  }
+}
+
+/// Chunks of equal size along one extent of a product; the last one takes what is left.
+struct ProductCut {
+  enum Axis { case rows, columns, terms }
+  let axis: Axis
+  let size: Int
+  let count: Int
+  /// Size of the last chunk.
+  let rest: Int
+
+  init(axis: Axis, extent: Int, count: Int) {
+    self.axis = axis
+    size = count == 1 ? extent : ((extent + count - 1) / count + 15) / 16 * 16
+    self.count = (extent + size - 1) / size
+    rest = extent - (self.count - 1) * size
+  }
 }
 
 /// The shapes that were used last; asked by the one thread that hands out work.
