@@ -98,7 +98,9 @@ double ck_vector_quadratic(const float *x, const float *anchor, const float *cur
   for (long b = 0; b < count; b += CK_BLOCK) {
     long end = b + CK_BLOCK < count ? b + CK_BLOCK : count;
     float sum = 0;
-    if (curvature) {
+    if (!anchor) {
+      for (long i = b; i < end; i++) sum += (curvature ? curvature[i] : 1.0f) * x[i] * x[i];
+    } else if (curvature) {
       for (long i = b; i < end; i++) sum += curvature[i] * (x[i] - anchor[i]) * (x[i] - anchor[i]);
     } else {
       for (long i = b; i < end; i++) sum += (x[i] - anchor[i]) * (x[i] - anchor[i]);

@@ -21,6 +21,7 @@ public final class Assembly {
   public let probes: [PreparedProbe]
   /// The base's parameters, for variants that start over.
   private let baseValues: Tensor?
+  var isReused: Bool { baseValues != nil }
   /// Results of the base that every variant would compute alike.
   let sharedBase = SharedResults()
   var baseMeasurements: [Ledger.Measurement]?
@@ -136,7 +137,7 @@ public final class Assembly {
   func optimizer(_ training: TrainingPlan) -> Optimizer {
     Optimizer(Self.optimizerSettings(training), subject.network.parameters, on: backend)
   }
-  private static func optimizerSettings(_ training: TrainingPlan) -> OptimizerSettings {
+  static func optimizerSettings(_ training: TrainingPlan) -> OptimizerSettings {
     OptimizerSettings(
       kind: training.optimizer == .sgd ? .sgd : .adamw, beta1: Float(training.adamBeta1),
       beta2: Float(training.adamBeta2), epsilon: Float(training.adamEpsilon),

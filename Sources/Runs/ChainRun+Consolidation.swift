@@ -36,7 +36,8 @@ extension ChainRun {
           network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
           isReal: isReal, isUntrained: past == 0 && plan.baseModel.isNew, tokens: tokens, batchTokens: batchTokens,
           makeBatches: { [assembly, backend] in assembly.subject.batches($0, on: backend) },
-          write: writer(), sharing: past == 0 ? assembly.sharedBase.owned(by: methodPlan.name) : nil,
+          write: writer(),
+          sharing: past == 0 && assembly.isReused ? assembly.sharedBase.owned(by: methodPlan.name) : nil,
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }

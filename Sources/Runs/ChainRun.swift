@@ -145,6 +145,18 @@ public final class ChainRun {
 
   /// - Returns: why the chain stops here, or nil when the stage is done
   private func runStage(_ stage: Int) throws -> ChainOutcome? {
+    defer { backend.precision = .fp32 }
+    let schedule = schedule(stage)
+    let begun = Machine.seconds
+    // In a function of its own: gradient and moments are gone before the past is consolidated.
+    if let stop = try train(stage, schedule) { return stop }
+    return try endStage(stage, schedule, seconds: Machine.seconds - begun)
+  }
+
+  /// The steps of a stage.
+  ///
+  /// - Returns: why they stop before their end
+  private func train(_ stage: Int, _ schedule: StageSchedule) throws -> ChainOutcome? {
     let stagePlan = plan.stages[stage]
     let training = stagePlan.training
     let unmatched = store.freeze(training.freeze)
@@ -152,8 +164,6 @@ public final class ChainRun {
       throw Self.freezeError(stagePlan.name, unmatched)
     }
     assembly.prepare(for: training)
-    defer { backend.precision = .fp32 }
-    let schedule = schedule(stage)
     let adapter = try assembly.adapter(stagePlan, random: root.forked("adapter", stage), earlier: adapters)
     let optimizer = adapter?.optimizer ?? assembly.optimizer(training)
     let stack = stack(stage).map(\.method)
@@ -263,7 +273,7 @@ public final class ChainRun {
       // What the adapter left out may be trained again.
       _ = store.freeze(training.freeze)
     }
-    return try endStage(stage, schedule, seconds: Machine.seconds - stageStart)
+    return nil
   }
 
   /// Whether a stage goes on with the moments and the step count of the one before.

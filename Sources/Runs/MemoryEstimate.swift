@@ -9,25 +9,16 @@ import Training
 
 /// Peak memory of one variant of an experiment, in bytes.
 ///
-/// With P parameters, N tokens in a micro-batch (replayed ones included), C hidden size, F intermediate size,
-/// A = query width, K = key width, H heads, L layers, V tokens of the vocabulary:
+/// A chain is in one of three states: it trains, measures or consolidates a past. For language models each is gone
+/// through with a backend that counts buffers and computes nothing; the largest of them counts, and beside it, with P
+/// parameters:
 ///
-/// - parameters 4P; gradient 4P; moments 8P (AdamW), 0 (SGD)
-/// - in stages with an adapter, instead of moments: 4 for every adapted weight, 16 for every number in its factors
-///   (8 with SGD), and 8 for every number of the largest one while pulls are projected
-/// - methods: EWC 8P, and 12P more while a past is consolidated (its Fisher, a copy, the base's Fisher that
-///   variants share); the others as their `stateBytes` has it, and 8P for interfered retrieval
-/// - base copy 4P where variants start over from the base
-/// - activations kept for the backward pass 4NL(4C + 2A + 2K + H + mF), m = 2 for gated layers, 1 else
-///   with gradient checkpointing 4N(LC) and one layer's
-/// - work of one layer 4N(6C + 2A + 2K + 3F), N here at least the 4096 tokens of scoring
-/// - head 4·min(NV, 2²⁵) for a block of logits, and 12NC, N likewise
-/// - half of these three again, because batches of different lengths use buffers of different sizes
-/// - bf16: 2P for the rounded weights, and half of activations, work and head again for theirs
+/// - methods: EWC 8P, the others as their `stateBytes` has it, and 8P for interfered retrieval
+/// - consolidation: what the pass over the past holds, or the self-test of a Fisher, 12P and scoring (bf16: 16P)
+/// - base copy 4P, and 4P for its Fisher, where variants start over from the base
 /// - data: 12 a token of training text; 80 MiB for everything else
 ///
-/// Within 15 % of what was measured on models of 0.3 and 24 million parameters with OpenBLAS products in fp32; not
-/// measured with oneDNN, bf16 or gradient checkpointing.
+/// Classifiers are small: 12 bytes for every unit and image of a batch.
 public struct MemoryEstimate: Sendable {
   public struct Part: Sendable {
     public let name: String
@@ -42,12 +33,6 @@ public struct MemoryEstimate: Sendable {
     var parts: [Part] = []
     func add(_ name: String, _ bytes: Int) { if bytes > 0 { parts.append(Part(name: name, bytes: bytes)) } }
     add("parameters", 4 * parameters)
-    add("gradient", 4 * parameters)
-    // Of the stages one after the other the largest counts.
-    let states = plan.stages.map { Self.optimizerState($0, assembly) }
-    let moments = states.map(\.moments).max() ?? 0
-    let adapter = states.map(\.adapter).max() ?? 0
-    if moments >= adapter { add("moments", moments) } else { add("adapter", adapter) }
     var distinct: [MethodPlan] = []
     for method in plan.methods + plan.stages.flatMap({ $0.methods ?? [] }) where !distinct.contains(method) {
       distinct.append(method)
@@ -57,37 +42,47 @@ public struct MemoryEstimate: Sendable {
         method.name,
         method.type?.stateBytes(method.methodOptions, parameters: parameters, pasts: plan.stages.count) ?? 0)
     }
-    if distinct.contains(where: { $0.name == "ewc" }) {
-      add("consolidation", 12 * parameters)
-    }
     if distinct.contains(where: { $0.string("retrieval") == "interfered" }) { add("retrieval", 8 * parameters) }
-    let usesBF16 = plan.stages.contains { $0.training.precision == .bf16 } && CPUBackend.supportsBF16
-    add("rounded weights", usesBF16 ? 2 * parameters : 0)
     add("base copy", isReused ? 4 * parameters : 0)
+    let usesFisher = distinct.contains { $0.name == "ewc" }
+    add("fisher of the base", isReused && usesFisher ? 4 * parameters : 0)
 
-    let widest =
-      plan.stages.indices.map { Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength) }.max()
-      ?? 0
+    // Of the stages one after the other the largest counts.
+    let states = plan.stages.map { Self.optimizerState($0, assembly) }
+    let (moments, adapter) = (states.map(\.moments).max() ?? 0, states.map(\.adapter).max() ?? 0)
+    add("gradient", 4 * parameters)
+    if moments >= adapter { add("moments", moments) } else { add("adapter", adapter) }
+    let state = 4 * parameters + max(moments, adapter)
     switch assembly.subject {
     case .language(let model):
-      let sizes = model.configuration
-      let (width, inner) = (sizes.hiddenSize, sizes.intermediateSize)
-      let queries = sizes.heads * sizes.headDimension
-      let keys = sizes.keyHeads * sizes.headDimension
-      let gates = sizes.architecture == "llama" ? 2 : 1
-      // Buffers come in size classes, up to a quarter larger than asked: 4 bytes become 5.
-      let layer = 4 * width + 2 * queries + 2 * keys + sizes.heads + gates * inner
-      let recomputes = plan.stages.allSatisfy(\.training.gradientCheckpointing)
-      let kept = recomputes ? sizes.layers * width + layer : sizes.layers * layer
-      let scored = max(widest, ChainRun.scoringTokens)
-      let work = scored * (6 * width + 2 * queries + 2 * keys + 3 * inner)
-      let block = min(scored * sizes.vocabularySize, Head.blockElements)
-      add("activations", 5 * widest * kept)
-      add("work of a layer", 5 * work)
-      add("head", 5 * block + 15 * scored * width)
-      if usesBF16 { add("rounded activations", 5 * (widest * kept + work + block) / 2) }
+      let rehearsal = MemoryRehearsal(model.configuration)
+      let widths = plan.stages.indices.map {
+        Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength)
+      }
+      let training =
+        plan.stages.indices.map { stage in
+          rehearsal.training(
+            plan.stages[stage], tokens: widths[stage], looksBetween: Self.looksBetween(plan, stage: stage, assembly))
+        }.max() ?? 0
+      let measuring = rehearsal.measuring(tokens: ChainRun.scoringTokens)
+      add("activations and work", training - state)
+      var others = measuring
+      if !distinct.isEmpty {
+        let kept = plan.stages.contains { $0.training.keepsOptimizerState } ? moments : 0
+        let passes = zip(plan.stages, widths).map { rehearsal.consolidating(distinct, $0, tokens: $1) }.max() ?? 0
+        // The self-test of a Fisher moves the parameters, whose rounded form is then another one.
+        let usesBF16 = plan.stages.contains { $0.training.precision == .bf16 } && CPUBackend.supportsBF16
+        let test = usesFisher ? (usesBF16 ? 16 : 12) * parameters + measuring : 0
+        others = max(others, max(passes, test) + kept)
+      }
+      add("consolidation and measuring", others - training)
     case .classifier(let classifier):
       let sizes = classifier.network.configuration
+      let widest =
+        plan.stages.indices.map {
+          Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength)
+        }.max() ?? 0
+      add("consolidation", usesFisher ? 8 * parameters : 0)
       add("activations", 12 * widest * (sizes.inputs + sizes.hiddenSizes.reduce(0, +)))
       add("images", 8 * sizes.inputs * assembly.data.stages.reduce(0) { $0 + $1.examples.count })
     }
@@ -95,6 +90,14 @@ public struct MemoryEstimate: Sendable {
     add("data", 12 * tokens)
     add("program", 80 << 20)
     self.parts = parts
+  }
+
+  /// Whether a stage stops on its way to score validation rows or probes.
+  private static func looksBetween(_ plan: ExperimentPlan, stage: Int, _ assembly: Assembly) -> Bool {
+    let every = plan.evaluate.evalSteps
+    let looks =
+      plan.evaluate.watchItems > 0 && !assembly.probes.isEmpty || !assembly.data.stages[stage].validation.isEmpty
+    return every > 0 && looks && assembly.schedule(stage, of: plan).steps > every
   }
 
   /// Bytes that a stage's optimizer keeps, or its adapter with its optimizer.

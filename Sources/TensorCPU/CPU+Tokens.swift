@@ -148,11 +148,13 @@ extension CPUBackend {
   public func takeColumns(_ x: Tensor, columns: [Int32], into y: Tensor) {
     precondition(columns.allSatisfy { $0 >= 0 && $0 < x.columns }, "a column is outside of 0 ..< \(x.columns)")
     overwriting(x, y)
-    for row in 0..<x.rows {
-      let (from, to) = (x.base + row * x.stride, y.base + row * y.stride)
-      for (j, column) in columns.enumerated() {
-        to[j] = from[Int(column)]
-        from[Int(column)] = 0
+    overRows(x.rows, height: height(columns: columns.count)) { rows in
+      for row in rows {
+        let (from, to) = (x.base + row * x.stride, y.base + row * y.stride)
+        for (j, column) in columns.enumerated() {
+          to[j] = from[Int(column)]
+          from[Int(column)] = 0
+        }
       }
     }
   }

@@ -12,7 +12,7 @@ extension CPUBackend {
   /// Sums what `body` returns for every chunk, in chunk order.
   private func total(_ count: Int, _ body: (Range<Int>) -> Double) -> Double {
     let chunks = (count + Self.chunk - 1) / Self.chunk
-    guard chunks > 0 else { return 0 }
+    guard chunks > 0, !workers.isIdle else { return 0 }
     let partial = [Double](unsafeUninitializedCapacity: chunks) { buffer, initialized in
       initialized = chunks
       nonisolated(unsafe) let sums = buffer
@@ -108,11 +108,12 @@ extension CPUBackend {
     same(x, y)
     return total(x.count) { ck_vector_dot(x.base + $0.lowerBound, y.base + $0.lowerBound, $0.count) }
   }
-  public func quadratic(_ x: Tensor, anchor: Tensor, curvature: Tensor?) -> Double {
-    same(x, anchor, curvature ?? x)
+  public func quadratic(_ x: Tensor, anchor: Tensor?, curvature: Tensor?) -> Double {
+    same(x, anchor ?? x, curvature ?? x)
     return total(x.count) { range in
       let i = range.lowerBound
-      return ck_vector_quadratic(x.base + i, anchor.base + i, curvature.map { $0.base + i }, range.count)
+      return ck_vector_quadratic(
+        x.base + i, anchor.map { $0.base + i }, curvature.map { $0.base + i }, range.count)
     }
   }
 

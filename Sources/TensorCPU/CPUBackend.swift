@@ -9,9 +9,9 @@ import TensorCore
 ///
 /// The same inputs give the same bits for any number of threads.
 public final class CPUBackend: Backend {
-  public let pool = BufferPool()
+  public let pool: BufferPool
   let workers: ThreadPool
-  let products = ProductCache()
+  let products: ProductCache
   /// Numbers in products; bf16 only where the CPU and oneDNN have it.
   public var precision: Precision {
     get { usesBF16 ? .bf16 : .fp32 }
@@ -25,7 +25,20 @@ public final class CPUBackend: Backend {
   public init(threads: Int? = nil, precision: Precision = .fp32) {
     // Set once for the process: our pool is the only one that schedules.
     openblas_set_num_threads(1)
+    pool = BufferPool()
+    products = ProductCache()
     workers = ThreadPool(threads: threads ?? Self.availableProcessors)
+    self.precision = precision
+  }
+
+  /// A backend that asks for the same buffers and computes nothing: after a pass, `pool.bytesTouched` is what the
+  /// pass needs.
+  ///
+  /// Results are zeros or what was there; nothing may depend on them.
+  public init(countingOnly precision: Precision) {
+    pool = BufferPool(isUntouched: true)
+    products = ProductCache(isIdle: true)
+    workers = ThreadPool(threads: 1, isIdle: true)
     self.precision = precision
   }
 
@@ -73,8 +86,9 @@ public final class CPUBackend: Backend {
     let height = max(64, (x.rows + 7) / 8)
     let chunks = (x.rows + height - 1) / height
     guard chunks > 1 else {
-      ck_rowwise_column_sums(x.base, x.stride, sums.base, x.rows, x.columns)
-      return
+      return overRows(x.rows, height: height) { _ in
+        ck_rowwise_column_sums(x.base, x.stride, sums.base, x.rows, x.columns)
+      }
     }
     let partial = zeros(chunks, x.columns)
     overRows(x.rows, height: height) { rows in
@@ -82,7 +96,9 @@ public final class CPUBackend: Backend {
         x.base + rows.lowerBound * x.stride, x.stride, partial.base + rows.lowerBound / height * x.columns,
         rows.count, x.columns)
     }
-    ck_rowwise_column_sums(partial.base, partial.stride, sums.base, chunks, x.columns)
+    overRows(chunks, height: chunks) { _ in
+      ck_rowwise_column_sums(partial.base, partial.stride, sums.base, chunks, x.columns)
+    }
   }
 
   public func accumulateSquaredColumnSums(_ x: Tensor, segments: Segments, into f: Tensor) {

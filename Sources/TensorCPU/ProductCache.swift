@@ -89,10 +89,15 @@ struct ProductCut {
 final class ProductCache {
   private var prepared: [ProductShape: PreparedProduct] = [:]
   private var uses = 0
+  private let isIdle: Bool
   private static let capacity = 512
+
+  /// - Parameter isIdle: no product will be run, so none is prepared
+  init(isIdle: Bool = false) { self.isIdle = isIdle }
 
   /// The product of a shape, or nil where OpenBLAS has to compute it.
   func product(_ shape: ProductShape) -> PreparedProduct? {
+    if isIdle { return nil }
     uses += 1
     if let known = prepared[shape] {
       known.lastUse = uses

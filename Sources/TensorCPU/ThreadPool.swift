@@ -8,11 +8,14 @@ import Synchronization
 /// - Cost: a few microseconds a loop while the workers spin; they sleep when nothing comes for a while
 public final class ThreadPool: Sendable {
   public let threads: Int
+  /// Whether loops are not run at all.
+  public let isIdle: Bool
   private let shared: Shared?
 
-  public init(threads: Int) {
+  public init(threads: Int, isIdle: Bool = false) {
     precondition(threads >= 1, "a pool needs a thread")
     self.threads = threads
+    self.isIdle = isIdle
     guard threads > 1 else {
       shared = nil
       return
@@ -27,6 +30,7 @@ public final class ThreadPool: Sendable {
   ///
   /// - Precondition: called from one thread at a time, and not from inside a body
   public func run(_ count: Int, _ body: (Int) -> Void) {
+    if isIdle { return }
     guard let shared, count > 1 else {
       for chunk in 0..<count { body(chunk) }
       return

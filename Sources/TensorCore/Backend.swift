@@ -262,8 +262,8 @@ public protocol Backend: AnyObject {
   func divide(_ numerator: Tensor, by denominator: Tensor, otherwise fallback: Tensor, into q: Tensor)
   /// Σ x·y in double. Synchronises.
   func dot(_ x: Tensor, _ y: Tensor) -> Double
-  /// Σ F·(x − anchor)² in double, F = 1 where nil. Synchronises.
-  func quadratic(_ x: Tensor, anchor: Tensor, curvature: Tensor?) -> Double
+  /// Σ F·(x − anchor)² in double, F = 1 and anchor = 0 where nil. Synchronises.
+  func quadratic(_ x: Tensor, anchor: Tensor?, curvature: Tensor?) -> Double
   /// One AdamW step with every pull, in one pass; returns ½ Σ λF(θ − θ*)² over all pulls at the θ it found.
   ///
   /// g ← scale·g + Σ_coupled λF(θ − θ*);  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²

@@ -11,15 +11,19 @@ public final class BufferPool: Sendable {
     var free: [Int: [Address]] = [:]
     var allocations = 0
     var bytesHeld = 0
+    /// The most numbers that were asked of each buffer of an untouched pool.
+    var touched: [UInt: Int] = [:]
   }
   private struct Address: @unchecked Sendable { let base: UnsafeMutablePointer<Float> }
   private let state = Mutex(State())
+  private let isUntouched: Bool
 
-  public init() {}
+  /// - Parameter isUntouched: every buffer is an address range that nobody writes to: it is counted and takes no memory
+  public init(isUntouched: Bool = false) { self.isUntouched = isUntouched }
 
   deinit {
     state.withLock { state in
-      for (count, addresses) in state.free { for address in addresses { Self.release(address.base, count) } }
+      for (count, addresses) in state.free { for address in addresses { release(address.base, count) } }
     }
   }
 
@@ -27,6 +31,8 @@ public final class BufferPool: Sendable {
   public var allocations: Int { state.withLock { $0.allocations } }
   /// Bytes obtained from the system and not given back.
   public var bytesHeld: Int { state.withLock { $0.bytesHeld } }
+  /// Of those the bytes that would have been written to, in a pool that is untouched.
+  public var bytesTouched: Int { state.withLock { 4 * $0.touched.values.reduce(0, +) } }
 
   /// A size that many requests share: at most one eighth larger than asked.
   static func sizeClass(_ count: Int) -> Int {
@@ -37,13 +43,31 @@ public final class BufferPool: Sendable {
 
   func take(_ count: Int) -> (base: UnsafeMutablePointer<Float>, capacity: Int) {
     let size = Self.sizeClass(count)
-    let reused = state.withLock { state -> Address? in
-      if let address = state.free[size]?.popLast() { return address }
+    let reused = state.withLock { state -> (address: Address, size: Int)? in
+      if let address = state.free[size]?.popLast() { return (address, size) }
+      // Batches of slightly different lengths share their large buffers: a larger one serves, a smaller one makes room.
+      if size * 4 >= Self.hugePage {
+        var larger = size
+        for _ in 0..<2 {
+          larger = Self.sizeClass(larger + 1)
+          if let address = state.free[larger]?.popLast() { return (address, larger) }
+        }
+        let smaller = state.free.filter { $0.key < size && 5 * $0.key >= 4 * size && !$0.value.isEmpty }.keys.max()
+        if let smaller, let address = state.free[smaller]?.popLast() {
+          release(address.base, smaller)
+          state.touched[UInt(bitPattern: address.base)] = nil
+          state.bytesHeld -= smaller * 4
+        }
+      }
       state.allocations += 1
       state.bytesHeld += size * 4
       return nil
     }
-    return (reused?.base ?? Self.allocate(size), size)
+    let (base, capacity) = reused.map { ($0.address.base, $0.size) } ?? (allocate(size), size)
+    if isUntouched {
+      state.withLock { $0.touched[UInt(bitPattern: base)] = max(count, $0.touched[UInt(bitPattern: base)] ?? 0) }
+    }
+    return (base, capacity)
   }
 
   func give(_ base: UnsafeMutablePointer<Float>, _ capacity: Int) {
@@ -55,7 +79,10 @@ public final class BufferPool: Sendable {
   public func trim() {
     state.withLock { state in
       for (count, addresses) in state.free {
-        for address in addresses { Self.release(address.base, count) }
+        for address in addresses {
+          release(address.base, count)
+          state.touched[UInt(bitPattern: address.base)] = nil
+        }
         state.bytesHeld -= addresses.count * count * 4
       }
       state.free = [:]
@@ -64,15 +91,18 @@ public final class BufferPool: Sendable {
 
   private static let hugePage = 2 << 20
 
-  private static func allocate(_ count: Int) -> UnsafeMutablePointer<Float> {
+  private func allocate(_ count: Int) -> UnsafeMutablePointer<Float> {
     let bytes = count * 4
-    if bytes >= hugePage {
+    if bytes >= Self.hugePage || isUntouched {
       // Large buffers live on huge pages: fewer faults, fewer misses in the translation buffer.
       let rounded = (bytes + 4095) / 4096 * 4096
-      let pointer = mmap(nil, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      let pointer = mmap(
+        nil, rounded, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | (isUntouched ? Int32(MAP_NORESERVE) : 0), -1, 0)
       precondition(pointer != MAP_FAILED, "out of memory: cannot map \(rounded) bytes for a tensor")
       if let pointer {
-        madvise(pointer, rounded, Int32(MADV_HUGEPAGE))
+        // An untouched range may be read in places: a page of zeros, not a huge one.
+        if !isUntouched { madvise(pointer, rounded, Int32(MADV_HUGEPAGE)) }
         return pointer.bindMemory(to: Float.self, capacity: count)
       }
     }
@@ -81,9 +111,9 @@ public final class BufferPool: Sendable {
     return pointer.bindMemory(to: Float.self, capacity: count)
   }
 
-  private static func release(_ base: UnsafeMutablePointer<Float>, _ count: Int) {
+  private func release(_ base: UnsafeMutablePointer<Float>, _ count: Int) {
     let bytes = count * 4
-    if bytes >= hugePage { munmap(base, (bytes + 4095) / 4096 * 4096) } else { free(base) }
+    if bytes >= Self.hugePage || isUntouched { munmap(base, (bytes + 4095) / 4096 * 4096) } else { free(base) }
   }
 }
 

@@ -106,6 +106,8 @@ public final class SharedResults {
 }
 
 extension ConsolidationScope {
+  /// Whether results are kept for other runs, and so must not be changed.
+  public var isSharing: Bool { sharing != nil }
   /// Computes a result, or takes it from a run that computed it from the same past. It must not be changed.
   public func shared<Result>(_ key: String, _ compute: () throws -> Result) rethrows -> Result {
     guard let sharing else { return try compute() }

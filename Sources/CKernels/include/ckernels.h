@@ -90,6 +90,7 @@ void ck_vector_square(const float *x, float *y, long count);
 void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count);
 void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q, long count);
 double ck_vector_dot(const float *x, const float *y, long count);
+// Without an anchor it is 0, without a curvature 1.
 double ck_vector_quadratic(const float *x, const float *anchor, const float *curvature, long count);
 // path -= gradient * (values - previous), then previous <- values.
 void ck_vector_add_path(const float *gradient, const float *values, float *previous, float *path, long count);

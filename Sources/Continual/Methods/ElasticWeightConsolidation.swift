@@ -277,6 +277,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     let random = scope.random.forked("fisher")
     let (sequences, scored): (Int, Int)
     let predicted: (Tensor) -> Double
+    let join: () -> Void
     switch settings.fisher.structure {
     case .diagonal:
       let estimate = try scope.shared("fisher: \(settings.fisher)") {
@@ -284,9 +285,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           scope.network, over: packed(sample, scope), recipe: settings.fisher, random: random, on: backend)
       }
       (sequences, scored) = (estimate.sequences, estimate.scoredTokens)
-      let origin = backend.zeros(1, store.count)
-      predicted = { [backend] in backend.quadratic($0, anchor: origin, curvature: estimate.values) / 2 }
-      absorb(backend.copied(estimate.values), weight: weight)
+      predicted = { [backend] in backend.quadratic($0, anchor: nil, curvature: estimate.values) / 2 }
+      join = { [self] in absorb(scope.isSharing ? backend.copied(estimate.values) : estimate.values, weight: weight) }
     case .kronecker:
       let (factors, diagonal, seen) = try scope.shared("fisher: \(settings.fisher)") {
         let sink = KroneckerFactors(store, on: backend)
@@ -297,13 +297,16 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         return (result.curvature, result.diagonal, seen)
       }
       (sequences, scored) = (seen.sequences, seen.scored)
-      let origin = backend.zeros(1, store.count)
       predicted = { [backend] in
-        backend.quadratic($0, anchor: origin, curvature: diagonal) / 2 + factors.penalty($0)
+        backend.quadratic($0, anchor: nil, curvature: diagonal) / 2 + factors.penalty($0)
       }
-      absorb(backend.copied(diagonal), weight: weight)
-      absorb(factors, weight: weight)
+      join = { [self] in
+        absorb(scope.isSharing ? backend.copied(diagonal) : diagonal, weight: weight)
+        absorb(factors, weight: weight)
+      }
     }
+    // The self-test holds two vectors of parameters; what the pass has left in the pool would stand beside them.
+    backend.pool.trim()
     scope.note(
       "fisher of \(scope.name): \(settings.fisher.description); \(sequences) sequences, "
         + "\(scored) scored tokens\(scope.isReal ? "" : ", sampled from the model")")
@@ -312,6 +315,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         scope, sequences: Array(sample.prefix(DivergenceProbe.sequences)), predicted: predicted,
         random: scope.random.forked("divergence"))
     }
+    // After the self-test, which asks the estimate as it is: joining weighs it in place.
+    join()
     guard let reading else { return }
     probes.append(reading)
     scope.note("fisher of \(scope.name): \(reading)")

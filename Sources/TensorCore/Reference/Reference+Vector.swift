@@ -79,11 +79,11 @@ extension ReferenceBackend {
     return sum
   }
 
-  public func quadratic(_ x: Tensor, anchor: Tensor, curvature: Tensor?) -> Double {
-    requireCount(x, anchor, curvature ?? x, what: "quadratic")
+  public func quadratic(_ x: Tensor, anchor: Tensor?, curvature: Tensor?) -> Double {
+    requireCount(x, anchor ?? x, curvature ?? x, what: "quadratic")
     var sum = 0.0
     for index in x.buffer.indices {
-      let distance = Double(x.buffer[index]) - Double(anchor.buffer[index])
+      let distance = Double(x.buffer[index]) - Double(anchor?.buffer[index] ?? 0)
       sum += Double(curvature?.buffer[index] ?? 1) * distance * distance
     }
     return sum
