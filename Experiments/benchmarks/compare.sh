@@ -78,6 +78,8 @@ part_fisher() {
     local shape=(--model stories15m --batch "$batch" --seq "$length" --steps 3)
     local case="B$batch T$length"
     reading fisher "$case" "retain fp32" "$1" bench fisher "${shape[@]}"
+    reading fisher "$case" "retain sampled fp32" "$1" bench fisher "${shape[@]}" --labels sampled
+    reading fisher "$case" "retain position fp32" "$1" bench fisher "${shape[@]}" --unit position
     reading fisher "$case" "retain training fp32" "$1" bench train "${shape[@]}"
     if retain_has_bf16 fisher; then
       reading fisher "$case" "retain bf16" "$1" bench fisher "${shape[@]}" --precision bf16

@@ -173,14 +173,15 @@ def fisher(s):
     for case in s.cases("fisher"):
         for side in s.sides("fisher", case):
             own = f"retain {precision(side)}"
+            ours = side.startswith("retain")
             if side.startswith("retain training"):
                 continue
             training = f"retain training {precision(side)}"
             rows.append([
                 case, side, seconds(s.spread("fisher", case, side)),
                 number(s.median("fisher", case, side, "tokens_per_second")),
-                s.ratio("fisher", case, training, side).show() if side == own else "",
-                "" if side == own else s.ratio("fisher", case, side, own).show(),
+                s.ratio("fisher", case, training, side).show() if ours else "",
+                "" if ours else s.ratio("fisher", case, side, own).show(),
                 number(s.median("fisher", case, side, "peak_rss_mb"))])
     return table(["case", "side", "seconds", "tokens/s", "÷ own training's tokens/s",
                   "Retain of that precision is faster by", "peak MB"], rows)

@@ -30,6 +30,8 @@ struct Bench {
   /// Pasts that `ewc` holds on to.
   let pasts: Int
   let variant: ElasticWeightConsolidation.Variant
+  /// Of `fisher`.
+  let recipe: FisherRecipe
 
   var tokens: Int { batch * length }
   /// Tokens of every document of a step.
@@ -181,7 +183,6 @@ struct Bench {
   private func fisher() throws -> BenchResult {
     let model = try transformer()
     let batch = trainingBatches()[0]
-    let recipe = FisherRecipe(labels: .observed, unit: .sequence, examples: batch.segments.count)
     let losses = model.negativeLogLikelihoods(batch, on: backend)
     var estimate: FisherEstimate?
     let seconds = try median {

@@ -11,7 +11,7 @@ struct BenchCommand: ParsableCommand {
     discussion: """
       train: a full AdamW step. ewc: the same with the penalty of consolidated pasts, in turn with plain steps.
       method: a step with any method of the catalog, in turn with plain steps (--method, --set key=value).
-      fisher: the exact per-sequence empirical diagonal. gemm, attention, head, optimizer: the parts. checkpoint, tokenize:
+      fisher: the exact diagonal, per sequence or position. gemm, attention, head, optimizer: the parts. checkpoint, tokenize:
       what surrounds training.
       """)
 

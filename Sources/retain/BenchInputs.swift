@@ -2,6 +2,7 @@
 // can be given the same, and so that cost can be followed along length, size, documents and pasts.
 import ArgumentParser
 import Continual
+import Curvature
 import Foundation
 import Layers
 import Models
@@ -29,6 +30,18 @@ struct BenchInputs: ParsableArguments {
   var pasts = 1
   @Option(help: "How ewc joins its pasts.")
   var variant = ElasticWeightConsolidation.Variant.online
+  @Option(help: "What task fisher squares the gradient of.")
+  var unit = FisherUnit.sequence
+  @Option(help: "The labels that task fisher takes the gradient for.")
+  var labels = FisherLabels.observed
+
+  enum FisherUnit: String, ExpressibleByArgument, CaseIterable { case sequence, position }
+  enum FisherLabels: String, ExpressibleByArgument, CaseIterable { case observed, sampled }
+  private func recipe(sequences: Int) -> FisherRecipe {
+    FisherRecipe(
+      labels: labels == .observed ? .observed : .sampled(count: 1), unit: unit == .sequence ? .sequence : .position,
+      examples: sequences)
+  }
 
   /// - Throws: `RunError` where options do not go together or a file is not what it should be
   func bench(
@@ -38,6 +51,9 @@ struct BenchInputs: ParsableArguments {
     let learns: [BenchCommand.Task] = [.train, .ewc, .fisher]
     if weights != nil || tokens != nil, !learns.contains(task) {
       throw usage("--weights and --tokens belong to " + learns.map(\.rawValue).joined(separator: ", "))
+    }
+    if unit != .sequence || labels != .observed, task != .fisher {
+      throw usage("--unit and --labels belong to task fisher")
     }
     if weights != nil, self.shape != nil { throw usage("--weights bring their own shape; leave --shape out") }
     guard learningRate > 0, learningRate.isFinite else { throw usage("--learning-rate must be above 0") }
@@ -59,7 +75,8 @@ struct BenchInputs: ParsableArguments {
       batches: try tokens.map {
         try batches($0, batch: batch, length: length, vocabulary: configuration.vocabularySize)
       },
-      documents: documents, learningRate: learningRate, pasts: pasts, variant: variant)
+      documents: documents, learningRate: learningRate, pasts: pasts, variant: variant,
+      recipe: recipe(sequences: batch * documents))
   }
 
   /// Rows in the order of the file, `batch` of them a step; the next id is the target of each.
