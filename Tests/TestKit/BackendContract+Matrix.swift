@@ -98,7 +98,7 @@ extension BackendContract {
   private static func multiplications(_ bench: ContractBench, accumulate: Bool) {
     let shapes = [
       (1, 1, 1), (1, 7, 5), (5, 1, 3), (3, 4, 1), (1, 129, 70), (17, 33, 9), (64, 48, 80), (130, 65, 257),
-      (300, 40, 70),
+      (300, 40, 70), (9, 8200, 20),
     ]
     for (m, k, n) in shapes {
       for (transposeA, transposeB) in [(false, false), (false, true), (true, false), (true, true)] {

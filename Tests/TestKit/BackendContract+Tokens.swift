@@ -46,7 +46,7 @@ extension BackendContract {
         let columns = logits.columns
         for row in 0..<logits.rows {
           let width = [0, 1, min(5, columns), columns][bench.random.integer(below: 4)]
-          let temperature: Float = [0, 1, 2.5][bench.random.integer(below: 3)]
+          let temperature: Float = [0, 1, 2, 2.5][bench.random.integer(below: 4)]
           // Some classes in a shuffled order, each once, with what a teacher of other logits would say.
           var order = Array(0..<columns)
           for i in order.indices { order.swapAt(i, i + bench.random.integer(below: columns - i)) }
@@ -118,7 +118,7 @@ extension BackendContract {
     _ bench: ContractBench,
     _ body: (_ logits: Tensor, _ targets: [Int32], _ strided: Bool, _ size: Double) -> Void
   ) {
-    for (rows, vocabulary) in [(1, 1), (1, 9), (6, 2), (13, 37), (40, 1031)] {
+    for (rows, vocabulary) in [(1, 1), (1, 9), (6, 2), (13, 37), (40, 1031), (3, 4500)] {
       for (strided, deviation, mean) in [(false, 1, 0), (true, 2, 0), (false, 60, 0), (true, 1, 300)] {
         for unscored in [0, 3, 1] {
           bench.context =
