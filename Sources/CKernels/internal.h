@@ -15,12 +15,24 @@
 // Sums may be reordered into vector lanes; the order depends on the CPU only, never on threads.
 #define CK_REORDER _Pragma("clang fp reassociate(on) contract(fast)")
 
+// Sixteen columns at a time, wherever they lie: compilers cut them to what the CPU has.
+typedef float ck_lanes __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t ck_words __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t ck_word __attribute__((may_alias));
+
 // A float's bits as bfloat16: nearest, ties to even; the quiet bit keeps what is not a number from turning into infinity.
 CK_INLINE uint16_t ck_bf16(float x) {
   uint32_t bits;
   memcpy(&bits, &x, 4);
   uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
   return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest);
+}
+
+CK_INLINE float ck_from_bf16(uint16_t x) {
+  uint32_t bits = (uint32_t)x << 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
 }
 
 // e^x for |relative error| < 2e-7, clamped to the normal range. Cody and Waite reduction, degree 6.

@@ -55,7 +55,7 @@ public struct MemoryEstimate: Sendable {
     let state = 4 * parameters + max(moments, adapter)
     switch assembly.subject {
     case .language(let model):
-      let rehearsal = MemoryRehearsal(model.configuration)
+      let rehearsal = MemoryRehearsal(model.configuration, threads: plan.threads)
       let widths = plan.stages.indices.map {
         Self.batchTokens(plan, stage: $0, contextLength: assembly.subject.contextLength)
       }

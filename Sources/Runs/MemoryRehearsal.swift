@@ -14,15 +14,20 @@ import Training
 /// - Cost: milliseconds, whatever the size of the model
 struct MemoryRehearsal {
   private let configuration: TransformerConfiguration
+  /// As the run's; nil for all processors.
+  private let threads: Int?
 
-  init(_ configuration: TransformerConfiguration) { self.configuration = configuration }
+  init(_ configuration: TransformerConfiguration, threads: Int?) {
+    self.configuration = configuration
+    self.threads = threads
+  }
 
   /// Bytes beside the parameters that two steps of a stage leave held: gradient, moments or adapter, activations, work.
   ///
   /// - Parameter looksBetween: scoring comes between steps
   func training(_ stage: StagePlan, tokens: Int, looksBetween: Bool) -> Int {
     let training = stage.training
-    let backend = CPUBackend(countingOnly: training.precision)
+    let backend = CPUBackend(countingOnly: training.precision, threads: threads)
     guard let network = network(on: backend) else { return 0 }
     network.recomputesBlocks = training.gradientCheckpointing
     let store = network.parameters
@@ -56,7 +61,7 @@ struct MemoryRehearsal {
 
   /// Bytes beside the parameters of scoring.
   func measuring(tokens: Int) -> Int {
-    let backend = CPUBackend(countingOnly: .fp32)
+    let backend = CPUBackend(countingOnly: .fp32, threads: threads)
     guard let network = network(on: backend) else { return 0 }
     score(network, tokens: tokens, on: backend)
     return held(backend)
@@ -65,7 +70,7 @@ struct MemoryRehearsal {
   /// Bytes beside the parameters of the pass that finds out what matters to a past, its sums included.
   func consolidating(_ methods: [MethodPlan], _ stage: StagePlan, tokens: Int) -> Int {
     let isFactored = methods.contains { $0.string("fisher.structure") == "kronecker" }
-    let backend = CPUBackend(countingOnly: stage.training.precision)
+    let backend = CPUBackend(countingOnly: stage.training.precision, threads: threads)
     guard let network = network(on: backend) else { return 0 }
     network.recomputesBlocks = stage.training.gradientCheckpointing
     let sink: any GradientSink =

@@ -1,20 +1,18 @@
-// The attention family: tiles of queries against the keys they may see, heads and segments in parallel.
+// The attention family: heads and texts in parallel, each in tiles that stay in cache.
 import CKernels
 import TensorCore
 
 extension CPUBackend {
-  /// Queries of a tile: short sequences want short tiles, since half of the diagonal tile is masked.
-  private func tileHeight(_ length: Int) -> Int { length <= 512 ? 64 : 128 }
-
-  /// Neighbouring segments that go on from the same tokens, together at most a tile high: the products with
-  /// what they share are one. Any other segment stands alone.
+  /// Neighbouring segments that go on from the same tokens: what they share is packed once.
+  ///
+  /// Few enough that heads and runs give every thread work. Any other segment stands alone.
   private func siblings(_ segments: Segments) -> [Range<Int>] {
     guard segments.hasPrefixes else { return (0..<segments.count).map { $0..<$0 + 1 } }
     var runs: [Range<Int>] = []
     for index in 0..<segments.count {
       let prefix = segments.prefix(of: index)
       if let run = runs.last, !prefix.isEmpty, prefix == segments.prefix(of: run.lowerBound),
-        segments.starts[index + 1] - segments.starts[run.lowerBound] <= tileHeight(0)
+        segments.starts[index + 1] - segments.starts[run.lowerBound] <= 128
       {
         runs[runs.count - 1] = run.lowerBound..<index + 1
       } else {
@@ -22,6 +20,18 @@ extension CPUBackend {
       }
     }
     return runs
+  }
+
+  private func kernelShape(_ shape: AttentionShape, keys: Int) -> ck_attention_shape {
+    ck_attention_shape(
+      keys: keys, head_dimension: shape.headDimension, scale: shape.scale,
+      is_bf16: usesBF16 && ck_attention_has_bf16() != 0 ? 1 : 0)
+  }
+
+  /// Asks for the working space of all threads at once before jobs take it one by one, so that a backend that only
+  /// counts sees it.
+  private func reserve(_ floats: Int, jobs: Int) {
+    withExtendedLifetime((0..<min(jobs, threads)).map { _ in empty(1, floats) }) {}
   }
 
   public func attention(
@@ -32,59 +42,53 @@ extension CPUBackend {
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
     let runs = siblings(segments)
+    let largest = ck_attention_space(kernelShape(shape, keys: segments.longest), 0)
+    reserve(largest, jobs: runs.count * shape.heads)
     workers.run(runs.count * shape.heads) { job in
       let (run, head) = (runs[job / shape.heads], job % shape.heads)
-      let keyColumn = head / group * d
+      let (column, keyColumn) = (head * d, head / group * d)
       let prefix = segments.prefix(of: run.lowerBound)
       let shared = prefix.reduce(0) { $0 + $1.count }
-      let all = segments.starts[run.lowerBound]..<segments.starts[run.upperBound]
-      let height = min(tileHeight(all.count), all.count)
-      guard height > 0 else { return }
-      let scores = empty(height, shared + (run.map { segments[$0].count }.max() ?? 0))
-      /// One tile's scores against some keys.
-      func score(_ queries: Range<Int>, row: Int, keys: Range<Int>, column: Int) {
-        gemm(
-          q.base + queries.lowerBound * q.stride + head * d, q.stride, false,
-          k.base + keys.lowerBound * k.stride + keyColumn, k.stride, true,
-          scores.base + row * scores.stride + column, scores.stride, m: queries.count, n: keys.count, k: d, beta: 0)
-      }
-      /// Adds what those keys contribute to the tile's output; the first ones overwrite it.
-      func mix(_ queries: Range<Int>, row: Int, keys: Range<Int>, column: Int) {
-        gemm(
-          scores.base + row * scores.stride + column, scores.stride, false,
-          v.base + keys.lowerBound * v.stride + keyColumn, v.stride, false,
-          out.base + queries.lowerBound * out.stride + head * d, out.stride, m: queries.count, n: d, k: keys.count,
-          beta: column == 0 ? 0 : 1)
-      }
-      func overPrefix(_ body: (_ keys: Range<Int>, _ column: Int) -> Void) {
-        var column = 0
-        for keys in prefix {
-          body(keys, column)
-          column += keys.count
+      let longest = shared + (run.map { segments[$0].count }.max() ?? 0)
+      guard longest > 0 else { return }
+      let space = empty(1, largest)
+      // Keys and values that lie apart are brought together; the shared ones come first and stay.
+      let gathered = shared > 0 ? empty(2 * longest, d) : nil
+      func gather(_ rows: Range<Int>, at place: Int) {
+        guard let gathered else { return }
+        for (offset, row) in rows.enumerated() {
+          let key = gathered.base + (place + offset) * d
+          key.update(from: k.base + row * k.stride + keyColumn, count: d)
+          (key + longest * d).update(from: v.base + row * v.stride + keyColumn, count: d)
         }
       }
-      for tile in stride(from: all.lowerBound, to: all.upperBound, by: height) {
-        let queries = tile..<min(tile + height, all.upperBound)
-        overPrefix { score(queries, row: 0, keys: $0, column: $1) }
-        for index in run {
-          let segment = segments[index]
-          // Of several segments each lies in this tile as a whole; a single one may take several tiles.
-          let own = segment.clamped(to: queries)
-          guard !own.isEmpty else { continue }
-          let (row, first) = (own.lowerBound - tile, own.lowerBound - segment.lowerBound)
-          let columns = shared + first + own.count
-          score(own, row: row, keys: segment.lowerBound..<own.upperBound, column: shared)
-          ck_attention_softmax(
-            scores.base + row * scores.stride, scores.stride, shape.scale, shared + first + 1,
-            logSumExp.base + own.lowerBound * logSumExp.stride + head, logSumExp.stride, own.count, columns)
+      var place = 0
+      for rows in prefix {
+        gather(rows, at: place)
+        place += rows.count
+      }
+      var first = 0
+      for index in run where !segments[index].isEmpty {
+        let own = segments[index]
+        // The layout of the space depends on the number of keys: siblings keep the longest one's.
+        let kernel = kernelShape(shape, keys: gathered == nil ? own.count : longest)
+        if let gathered {
+          gather(own, at: shared)
+          for row in shared + own.count..<longest {
+            ck_vector_fill(gathered.base + row * d, 0, d)
+            ck_vector_fill(gathered.base + (longest + row) * d, 0, d)
+          }
+          ck_attention_pack(kernel, gathered.base, d, gathered.base + longest * d, d, first, 0, space.base)
+          first = shared / 16 * 16
+        } else {
+          ck_attention_pack(
+            kernel, k.base + own.lowerBound * k.stride + keyColumn, k.stride,
+            v.base + own.lowerBound * v.stride + keyColumn, v.stride, 0, 0, space.base)
         }
-        overPrefix { mix(queries, row: 0, keys: $0, column: $1) }
-        for index in run {
-          let own = segments[index].clamped(to: queries)
-          guard !own.isEmpty else { continue }
-          mix(
-            own, row: own.lowerBound - tile, keys: segments[index].lowerBound..<own.upperBound, column: shared)
-        }
+        ck_attention_forward(
+          kernel, q.base + own.lowerBound * q.stride + column, q.stride, shared + 1, own.count,
+          out.base + own.lowerBound * out.stride + column, out.stride,
+          logSumExp.base + own.lowerBound * logSumExp.stride + head, logSumExp.stride, space.base)
       }
     }
   }
@@ -97,53 +101,27 @@ extension CPUBackend {
     overwriting(dq, dk, dv)
     let d = shape.headDimension
     let group = shape.heads / shape.keyHeads
+    let largest = ck_attention_space(kernelShape(shape, keys: segments.longest), 1)
+    reserve(largest, jobs: segments.count * shape.keyHeads)
     workers.run(segments.count * shape.keyHeads) { job in
       let (segment, keyHead) = (segments[job / shape.keyHeads], job % shape.keyHeads)
-      let keys = segment.lowerBound
-      let keyColumn = keyHead * d
-      let height = min(tileHeight(segment.count), segment.count)
-      guard height > 0 else { return }
-      let probabilities = empty(height, segment.count)
-      let gradient = empty(height, segment.count)
-      for row in segment {
-        ck_vector_fill(dk.base + row * dk.stride + keyColumn, 0, d)
-        ck_vector_fill(dv.base + row * dv.stride + keyColumn, 0, d)
-      }
+      guard !segment.isEmpty else { return }
+      let (first, keyColumn) = (segment.lowerBound, keyHead * d)
+      let kernel = kernelShape(shape, keys: segment.count)
+      let space = empty(1, largest)
+      ck_attention_pack(
+        kernel, k.base + first * k.stride + keyColumn, k.stride, v.base + first * v.stride + keyColumn, v.stride, 0, 1,
+        space.base)
       for head in keyHead * group..<(keyHead + 1) * group {
-        var first = 0
-        while first < segment.count {
-          let rows = min(height, segment.count - first)
-          let columns = first + rows
-          let query = segment.lowerBound + first
-          let queries = q.base + query * q.stride + head * d
-          let upstream = dOut.base + query * dOut.stride + head * d
-          // P = exp(scale·QKᵀ − lse)
-          gemm(
-            queries, q.stride, false, k.base + keys * k.stride + keyColumn, k.stride, true, probabilities.base,
-            probabilities.stride, m: rows, n: columns, k: d, beta: 0)
-          ck_attention_probabilities(
-            probabilities.base, probabilities.stride, shape.scale, first + 1,
-            logSumExp.base + query * logSumExp.stride + head, logSumExp.stride, rows, columns)
-          // dV += Pᵀ dO;  dP = dO Vᵀ;  dS = scale·P(dP − Σ dO·O)
-          gemm(
-            probabilities.base, probabilities.stride, true, upstream, dOut.stride, false,
-            dv.base + keys * dv.stride + keyColumn, dv.stride, m: columns, n: d, k: rows, beta: 1)
-          gemm(
-            upstream, dOut.stride, false, v.base + keys * v.stride + keyColumn, v.stride, true, gradient.base,
-            gradient.stride, m: rows, n: columns, k: d, beta: 0)
-          ck_attention_score_gradient(
-            probabilities.base, gradient.base, gradient.stride, shape.scale, upstream, dOut.stride,
-            out.base + query * out.stride + head * d, out.stride, d, first + 1, rows, columns)
-          // dQ = dS K;  dK += dSᵀ Q
-          gemm(
-            gradient.base, gradient.stride, false, k.base + keys * k.stride + keyColumn, k.stride, false,
-            dq.base + query * dq.stride + head * d, dq.stride, m: rows, n: d, k: columns, beta: 0)
-          gemm(
-            gradient.base, gradient.stride, true, queries, q.stride, false, dk.base + keys * dk.stride + keyColumn,
-            dk.stride, m: columns, n: d, k: rows, beta: 1)
-          first += rows
-        }
+        let column = head * d
+        ck_attention_backward(
+          kernel, dOut.base + first * dOut.stride + column, dOut.stride, q.base + first * q.stride + column, q.stride,
+          out.base + first * out.stride + column, out.stride, logSumExp.base + first * logSumExp.stride + head,
+          logSumExp.stride, dq.base + first * dq.stride + column, dq.stride, space.base)
       }
+      ck_attention_take(
+        kernel, dk.base + first * dk.stride + keyColumn, dk.stride, dv.base + first * dv.stride + keyColumn, dv.stride,
+        space.base)
     }
   }
 
@@ -158,16 +136,14 @@ extension CPUBackend {
     let pairs = texts * shape.keyHeads
     let each = max(1, (1 << 15) / (length * d * group))
     overRows(pairs, height: each) { chunk in
-      // The last column takes the log-sum-exp, which nobody asks for.
-      let scores = empty(group, length + 1)
+      let scores = empty(group, length)
       for pair in chunk {
         let (text, keyHead) = (pair / shape.keyHeads, pair % shape.keyHeads)
         let (row, column) = (text * capacity, keyHead * d)
         gemm(
           q.base + text * q.stride + column * group, d, false, keys.base + row * keys.stride + column, keys.stride,
           true, scores.base, scores.stride, m: group, n: length, k: d, beta: 0)
-        ck_attention_softmax(
-          scores.base, scores.stride, shape.scale, length, scores.base + length, scores.stride, group, length)
+        ck_attention_softmax(scores.base, scores.stride, shape.scale, group, length)
         gemm(
           scores.base, scores.stride, false, values.base + row * values.stride + column, values.stride, false,
           out.base + text * out.stride + column * group, d, m: group, n: d, k: length, beta: 0)

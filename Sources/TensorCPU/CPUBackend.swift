@@ -35,10 +35,11 @@ public final class CPUBackend: Backend {
   /// pass needs.
   ///
   /// Results are zeros or what was there; nothing may depend on them.
-  public init(countingOnly precision: Precision) {
+  /// - Parameter threads: of the backend that it stands for, each with working space of its own
+  public init(countingOnly precision: Precision, threads: Int? = nil) {
     pool = BufferPool(isUntouched: true)
     products = ProductCache(isIdle: true)
-    workers = ThreadPool(threads: 1, isIdle: true)
+    workers = ThreadPool(threads: threads ?? Self.availableProcessors, isIdle: true)
     self.precision = precision
   }
 

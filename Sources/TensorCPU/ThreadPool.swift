@@ -16,7 +16,7 @@ public final class ThreadPool: Sendable {
     precondition(threads >= 1, "a pool needs a thread")
     self.threads = threads
     self.isIdle = isIdle
-    guard threads > 1 else {
+    guard threads > 1, !isIdle else {
       shared = nil
       return
     }

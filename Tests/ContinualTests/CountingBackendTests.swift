@@ -43,7 +43,7 @@ import Training
   @Test(arguments: Pass.allCases, ["llama", "gpt2"]) func asksForTheSameBuffers(pass: Pass, architecture: String) throws
   {
     for precision in Precision.allCases where precision == .fp32 || CPUBackend.supportsBF16 {
-      let counting = CPUBackend(countingOnly: precision)
+      let counting = CPUBackend(countingOnly: precision, threads: 1)
       let counted = try held(pass, architecture, on: counting)
       let needed = try held(pass, architecture, on: CPUBackend(threads: 1, precision: precision))
       // What loops take for a tile of their own is not seen: at most a mebibyte a thread.

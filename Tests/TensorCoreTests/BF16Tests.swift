@@ -1,4 +1,5 @@
-// Products of bfloat16 numbers: against exact products of numbers rounded here, and the life of rounded copies.
+// Products of bfloat16 numbers: against exact products of numbers rounded here, attention's against the reference's,
+// and the life of rounded copies.
 import TensorCPU
 import TensorCore
 import TestKit
@@ -43,6 +44,16 @@ import Testing
         // Sums of k products of size 1 in another order.
         #expect(worst < 1e-6 * Float(k).squareRoot() * 8, "\(m)×\(k)×\(n)")
       }
+    }
+  }
+
+  /// Operands, probabilities and the scores' gradients are rounded, so up to two hundredths of the largest number.
+  @Test(arguments: BackendContract.attentionCases.filter { !$0.name.contains("sharp") })
+  func attentionIsWithinWhatRoundingCosts(_ contractCase: ContractCase) {
+    let tolerance = Tolerance(relative: 0.02, ofLargest: 0.02)
+    #expect(BackendContract.failures(of: backend, in: contractCase, tolerance: tolerance) == [])
+    if contractCase.name.contains("gradient") {
+      #expect(BackendContract.failures(of: backend, in: contractCase) != [], "nothing was rounded")
     }
   }
 
@@ -175,7 +186,15 @@ import Testing
       let (y, f) = (backend.empty(700, 160), backend.zeros(160, 96))
       backend.multiply(x, transposed: false, w, transposed: true, into: y, accumulate: false)
       backend.accumulateSquaredProducts(y, x, segments: Segments(lengths: [300, 1, 399]), into: f)
-      return y.toArray() + f.toArray()
+      let shape = AttentionShape(heads: 4, keyHeads: 2, headDimension: 16, scale: 0.25)
+      let segments = Segments(lengths: [300, 1, 399])
+      let (out, logSumExp) = (backend.empty(700, 64), backend.empty(700, 4))
+      let (q, k, v) = (y.columns(0..<64), y.columns(64..<96), y.columns(96..<128))
+      backend.attention(q: q, k: k, v: v, segments: segments, shape: shape, into: out, logSumExp: logSumExp)
+      let (dq, dk, dv) = (backend.empty(700, 64), backend.empty(700, 32), backend.empty(700, 32))
+      backend.attentionGradient(
+        out, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq, dk: dk, dv: dv)
+      return [y, f, out, dq, dk, dv].flatMap { $0.toArray() }
     }
     let one = results(1)
     #expect(one == results(2) && one == results(3))

@@ -2,7 +2,7 @@
 import TensorCore
 
 extension BackendContract {
-  static let attentionCases: [ContractCase] = [
+  public static let attentionCases: [ContractCase] = [
     ContractCase("attention and its gradient") { bench in
       for (lengths, shape) in attentionShapes {
         for strided in [false, true] { attend(bench, lengths, shape, strided: strided) }
@@ -43,6 +43,7 @@ extension BackendContract {
     ),
     ([300, 2], AttentionShape(heads: 1, keyHeads: 1, headDimension: 6, scale: 0.4)),
     ([130], AttentionShape(heads: 2, keyHeads: 1, headDimension: 64, scale: 0.125)),
+    ([97, 192, 95], AttentionShape(heads: 2, keyHeads: 2, headDimension: 75, scale: 0.12)),
   ]
 
   /// Children of a whole text, of a child, of a far segment; long ones; siblings beyond a tile; empty segments.

@@ -19,9 +19,11 @@ public enum BackendContract {
   public static let cases = matrixCases + rowwiseCases + attentionCases + tokenCases + vectorCases
 
   /// What the backend does otherwise than the reference, at most a few lines a case; empty where it conforms.
-  public static func failures(of backend: any Backend, in contractCase: ContractCase, seed: UInt64 = 1)
-    -> [String]
-  {
+  ///
+  /// - Parameter tolerance: instead of the cases' own
+  public static func failures(
+    of backend: any Backend, in contractCase: ContractCase, seed: UInt64 = 1, tolerance: Tolerance? = nil
+  ) -> [String] {
     let bench = ContractBench(backend, seed: seed)
     let reference = ContractBench(ReferenceBackend(), seed: seed)
     contractCase.run(bench)
@@ -31,7 +33,7 @@ public enum BackendContract {
       failures.append("\(bench.outputs.count) outputs, the reference has \(reference.outputs.count)")
     }
     for (found, expected) in zip(bench.outputs, reference.outputs) {
-      if let failure = difference(found, expected) { failures.append(failure) }
+      if let failure = difference(found, expected, tolerance ?? expected.tolerance) { failures.append(failure) }
     }
     return Array(failures.prefix(8))
   }
@@ -53,7 +55,9 @@ public enum BackendContract {
     }
   }
 
-  private static func difference(_ found: ContractBench.Output, _ expected: ContractBench.Output) -> String? {
+  private static func difference(
+    _ found: ContractBench.Output, _ expected: ContractBench.Output, _ tolerance: Tolerance
+  ) -> String? {
     guard found.values.count == expected.values.count else {
       return "\(expected.name): \(found.values.count) values instead of \(expected.values.count)"
     }
@@ -62,7 +66,7 @@ public enum BackendContract {
     }
     let largest = expected.values.reduce(expected.floor) { max($0, abs($1)) }
     let wrong = expected.values.indices.filter {
-      !expected.tolerance.accepts(found.values[$0], expected.values[$0], largest: largest)
+      !tolerance.accepts(found.values[$0], expected.values[$0], largest: largest)
     }
     guard let first = wrong.first else { return nil }
     return "\(expected.name): \(wrong.count) of \(expected.values.count) differ; "

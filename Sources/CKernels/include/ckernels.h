@@ -30,15 +30,31 @@ void ck_rowwise_rotate(float *x, long x_stride, long heads, long head_dimension,
 
 // MARK: attention.c
 
-// Row r of a tile may see the first `first_visible + r` columns; the rest of the `columns` become 0.
-void ck_attention_softmax(float *scores, long stride, float scale, long first_visible, float *log_sum_exp,
-                          long log_sum_exp_stride, long rows, long columns);
-void ck_attention_probabilities(float *scores, long stride, float scale, long first_visible,
-                                const float *log_sum_exp, long log_sum_exp_stride, long rows, long columns);
-// dS = scale * P * (dP - sum(dO * O)), in place of dP.
-void ck_attention_score_gradient(const float *probabilities, float *gradient, long stride, float scale,
-                                 const float *d_out, long d_out_stride, const float *out, long out_stride,
-                                 long head_dimension, long first_visible, long rows, long columns);
+// Keys and values that one head of one text attends to, packed into `space` by ck_attention_pack.
+typedef struct {
+  long keys, head_dimension;
+  float scale;
+  int is_bf16;
+} ck_attention_shape;
+
+// Whether this CPU multiplies pairs of bf16.
+int ck_attention_has_bf16(void);
+// Floats of working space for one head of one text.
+long ck_attention_space(ck_attention_shape shape, int is_backward);
+// Packs keys and values from key `first` (a multiple of 16) on; backward also clears the sums of dK and dV.
+void ck_attention_pack(ck_attention_shape shape, const float *k, long k_stride, const float *v, long v_stride, long first,
+                       int is_backward, float *space);
+// Row r of the queries sees the first `first_visible + r` keys. out = softmax(scale * QK') V.
+void ck_attention_forward(ck_attention_shape shape, const float *q, long q_stride, long first_visible, long rows,
+                          float *out, long out_stride, float *log_sum_exp, long log_sum_exp_stride, float *space);
+// dQ of one head, whose query r sees the first r + 1 keys; its dK and dV are added to the sums in `space`.
+void ck_attention_backward(ck_attention_shape shape, const float *d_out, long d_out_stride, const float *q, long q_stride,
+                           const float *out, long out_stride, const float *log_sum_exp, long log_sum_exp_stride,
+                           float *dq, long dq_stride, float *space);
+// The sums of dK and dV.
+void ck_attention_take(ck_attention_shape shape, float *dk, long dk_stride, float *dv, long dv_stride, float *space);
+// Rows become softmax(scale * row).
+void ck_attention_softmax(float *scores, long stride, float scale, long rows, long columns);
 
 // MARK: tokens.c
 
