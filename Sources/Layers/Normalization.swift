@@ -16,6 +16,15 @@ public struct Normalization {
   }
   private var isCentred: Bool { shift != nil }
 
+  private func normalize(_ x: Tensor, into y: Tensor, statistics: Tensor, on backend: any Backend) {
+    backend.normalize(
+      x, gain: gain.value, shift: shift?.value, epsilon: epsilon, centred: isCentred, into: y, statistics: statistics)
+  }
+  /// y once more, the same bits.
+  func again(_ x: Tensor, into y: Tensor, _ context: Context) {
+    normalize(x, into: y, statistics: context.backend.empty(x.rows, 2), on: context.backend)
+  }
+
   /// The pullback adds to a given gradient by x: norms sit beside residual connections.
   public typealias AddingPullback = (_ dy: Tensor, _ dx: Tensor, _ accumulate: Bool, _ sink: any GradientSink) -> Void
 
@@ -23,9 +32,7 @@ public struct Normalization {
     let backend = context.backend
     let y = backend.empty(x.rows, x.columns)
     let statistics = backend.empty(x.rows, 2)
-    backend.normalize(
-      x, gain: gain.value, shift: shift?.value, epsilon: epsilon, centred: isCentred, into: y,
-      statistics: statistics)
+    normalize(x, into: y, statistics: statistics, on: backend)
     return (
       y,
       { dy, dx, accumulate, sink in

@@ -1,9 +1,10 @@
 // How layers are put together: the pre-norm residual connection, and a body that forgets what it computed.
 import TensorCore
 
-/// y = x + body(norm(x)).
+/// y = x + body(norm(x)); what the norm gave is not kept but computed again on the way back.
 ///
 /// - Shapes: x, y [N, C]
+/// - Precondition: nothing that the body returns lies in its input's buffer
 public func residual(
   _ x: Tensor, norm: Normalization, context: Context,
   body: (Tensor, Context) -> (Tensor, Pullback)
@@ -12,9 +13,11 @@ public func residual(
   let (normalized, normBack) = norm(x, context)
   let (y, bodyBack) = body(normalized, context)
   backend.add(x, scaled: 1, into: y)
+  normalized.storage.vacate()
   return (
     y,
     { dy, sink in
+      if normalized.storage.occupy() { norm.again(x, into: normalized, context) }
       // The body reads dy and leaves it; the norm adds its share to it.
       normBack(bodyBack(dy, sink), dy, true, sink)
       return dy

@@ -138,6 +138,22 @@ public final class Storage: @unchecked Sendable {
     swap(&rounded, &other.rounded)
   }
 
+  private var isVacant = false
+  /// Gives the buffer back for others to use. Nothing may be read or written before `occupy`.
+  public func vacate() {
+    precondition(!isVacant, "a buffer is given back once")
+    rounded = nil
+    pool.give(base, capacity)
+    isVacant = true
+  }
+  /// Takes a buffer again after `vacate`, with whatever is in it; false if there is one.
+  public func occupy() -> Bool {
+    guard isVacant else { return false }
+    (base, capacity) = pool.take(max(1, count))
+    isVacant = false
+    return true
+  }
+
   init(_ count: Int, from pool: BufferPool) {
     let taken = pool.take(max(1, count))
     base = taken.base
@@ -145,5 +161,5 @@ public final class Storage: @unchecked Sendable {
     self.count = count
     self.pool = pool
   }
-  deinit { pool.give(base, capacity) }
+  deinit { if !isVacant { pool.give(base, capacity) } }
 }
