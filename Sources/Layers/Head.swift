@@ -35,8 +35,8 @@ public struct HeadPass {
 /// The classifying end of a network.
 public struct Head {
   public let linear: Linear
-  /// Elements of the largest block of logits: 128 MiB.
-  public static let blockElements = 1 << 25
+  /// Elements of the largest block of logits: 64 MiB.
+  public static let blockElements = 1 << 24
 
   public init(_ linear: Linear) {
     self.linear = linear
