@@ -120,9 +120,10 @@ def experiment(protocol, methods, seed, binary):
         f"methods: {yaml(methods)}",
         "stages:",
     ]
+    limit = {"limit": protocol.training_images} if protocol.training_images else {}
     for index, task in enumerate(tasks):
         stage = {"name": f"task-{index + 1}", "datasets": [
-            {"type": "idx_images", **files("train"), **protocol.images, **task}]}
+            {"type": "idx_images", **files("train"), **protocol.images, **limit, **task}]}
         if index == 0:
             stage.update(first)
         lines.append(f"  - {yaml(stage)}")
