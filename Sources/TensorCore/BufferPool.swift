@@ -90,11 +90,13 @@ public final class BufferPool: Sendable {
   }
 
   private static let hugePage = 2 << 20
+  /// Buffers from here on are mapped: the heap keeps what it is given back, a mapping does not.
+  private static let smallestMapping = 256 << 10
 
   private func allocate(_ count: Int) -> UnsafeMutablePointer<Float> {
     let bytes = count * 4
-    if bytes >= Self.hugePage || isUntouched {
-      // Large buffers live on huge pages: fewer faults, fewer misses in the translation buffer.
+    if bytes >= Self.smallestMapping || isUntouched {
+      // The large ones live on huge pages: fewer faults, fewer misses in the translation buffer.
       let rounded = (bytes + 4095) / 4096 * 4096
       let pointer = mmap(
         nil, rounded, PROT_READ | PROT_WRITE,
@@ -102,7 +104,7 @@ public final class BufferPool: Sendable {
       precondition(pointer != MAP_FAILED, "out of memory: cannot map \(rounded) bytes for a tensor")
       if let pointer {
         // An untouched range may be read in places: a page of zeros, not a huge one.
-        if !isUntouched { madvise(pointer, rounded, Int32(MADV_HUGEPAGE)) }
+        if !isUntouched && bytes >= Self.hugePage { madvise(pointer, rounded, Int32(MADV_HUGEPAGE)) }
         return pointer.bindMemory(to: Float.self, capacity: count)
       }
     }
@@ -113,7 +115,7 @@ public final class BufferPool: Sendable {
 
   private func release(_ base: UnsafeMutablePointer<Float>, _ count: Int) {
     let bytes = count * 4
-    if bytes >= Self.hugePage || isUntouched { munmap(base, (bytes + 4095) / 4096 * 4096) } else { free(base) }
+    if bytes >= Self.smallestMapping || isUntouched { munmap(base, (bytes + 4095) / 4096 * 4096) } else { free(base) }
   }
 }
 
