@@ -68,7 +68,7 @@ typedef struct {
   long terms, keys, columns;  // columns: keys in whole blocks
   uint32_t *k_columns, *v_columns, *k_pairs, *v_pairs;
   float *dk, *dv;
-  uint32_t *q_rows, *q_pairs, *up_rows, *up_pairs;
+  uint32_t *q_rows, *q_pairs, *upstream_rows, *upstream_pairs;
   float *scores, *gradient, *sum_of_rows;
   uint32_t *p_pairs, *g_pairs, *g_rows;
   float *largest, *total, *mean;
@@ -94,7 +94,7 @@ static layout layout_of(ck_attention_shape shape, int is_backward, float *space)
     CARVE(k_pairs, l.columns / l.terms * l.width);
     CARVE(dk, l.columns * l.width);
     CARVE(dv, l.columns * l.width);
-    CARVE(up_rows, TILE * l.row);
+    CARVE(upstream_rows, TILE * l.row);
     CARVE(gradient, TILE * BLOCK);
   } else {
     CARVE(v_pairs, l.columns / l.terms * l.width);
@@ -106,11 +106,11 @@ static layout layout_of(ck_attention_shape shape, int is_backward, float *space)
     CARVE(g_pairs, TILE * BLOCK / 2);
     CARVE(g_rows, TILE * BLOCK / 2);
     CARVE(q_pairs, TILE / 2 * l.width);
-    CARVE(up_pairs, TILE / 2 * l.width);
+    CARVE(upstream_pairs, TILE / 2 * l.width);
   } else {
     // As `rows` and `pairs` are one.
     l.q_pairs = l.q_rows;
-    l.up_pairs = l.up_rows;
+    l.upstream_pairs = l.upstream_rows;
     l.p_pairs = (uint32_t *)l.scores;
     l.g_pairs = l.g_rows = (uint32_t *)l.gradient;
   }
@@ -129,7 +129,8 @@ long ck_attention_space(ck_attention_shape shape, int is_backward) { return layo
 
 // `padded` rows of which the first `rows` have numbers, the others zeros.
 CK_DISPATCHED
-static void pack_rows(const float *x, long stride, long rows, long padded, long d, long row, int is_bf16, uint32_t *words) {
+static void pack_rows(const float *x, long stride, long rows, long padded, long d, long row, int is_bf16,
+                      uint32_t *words) {
   for (long r = 0; r < padded; r++) {
     long count = r < rows ? d : 0;
     const float *from = x + r * stride;
@@ -163,15 +164,15 @@ static void pack_pairs(const float *x, long stride, long rows, long padded, long
 // Lane j of the rows i and i + s of a matrix whose blocks of s × s change places.
 #define LOW(j, s) ((j) & (s) ? 16 + (j) - (s) : (j))
 #define HIGH(j, s) ((j) & (s) ? 16 + (j) : (j) + (s))
-#define LANES(f, s)                                                                                              \
-  f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s), f(8, s), f(9, s), f(10, s), f(11, s), \
-      f(12, s), f(13, s), f(14, s), f(15, s)
-#define EXCHANGE(s)                                                            \
-  for (int i = 0; i < 16; i++) {                                               \
-    if (i & s) continue;                                                       \
-    ck_words a = block[i], b = block[i + s];                                   \
-    block[i] = __builtin_shufflevector(a, b, LANES(LOW, s));                   \
-    block[i + s] = __builtin_shufflevector(a, b, LANES(HIGH, s));              \
+#define LANES(f, s)                                                                                    \
+  f(0, s), f(1, s), f(2, s), f(3, s), f(4, s), f(5, s), f(6, s), f(7, s), f(8, s), f(9, s), f(10, s), \
+      f(11, s), f(12, s), f(13, s), f(14, s), f(15, s)
+#define EXCHANGE(s)                                               \
+  for (int i = 0; i < 16; i++) {                                  \
+    if (i & s) continue;                                          \
+    ck_words a = block[i], b = block[i + s];                      \
+    block[i] = __builtin_shufflevector(a, b, LANES(LOW, s));      \
+    block[i + s] = __builtin_shufflevector(a, b, LANES(HIGH, s)); \
   }
 
 // The transpose of 16 rows of words, 16 at a time: word w of all of them at `to + w * BLOCK`.
@@ -204,8 +205,8 @@ static void pack_terms(const layout *l, const float *x, long stride, long rows, 
   }
 }
 
-void ck_attention_pack(ck_attention_shape shape, const float *k, long k_stride, const float *v, long v_stride, long first,
-                       int is_backward, float *space) {
+void ck_attention_pack(ck_attention_shape shape, const float *k, long k_stride, const float *v, long v_stride,
+                       long first, int is_backward, float *space) {
   layout l = layout_of(shape, is_backward, space);
   long rows = l.keys - first, padded = up(rows, 2);
   const float *keys = k + first * k_stride, *values = v + first * v_stride;
@@ -324,8 +325,8 @@ CK_INLINE void score(const layout *l, group_product product, const uint32_t *row
                      long block, long visible, long begin, long rows, float *to) {
   for (long r = begin; r < rows; r += GROUP) {
     long count = seen(visible, least(r + GROUP, rows) - 1, rows);
-    product(rows_of_words + r * l->row, l->row, 1, columns + block * l->row, BLOCK, to + r * BLOCK, BLOCK, up(count, 16),
-            l->steps, 0);
+    product(rows_of_words + r * l->row, l->row, 1, columns + block * l->row, BLOCK, to + r * BLOCK, BLOCK,
+            up(count, 16), l->steps, 0);
   }
 }
 
@@ -378,7 +379,7 @@ CK_DISPATCHED
 static void inner_products(const layout *l, const float *out, long out_stride, long rows) {
   CK_REORDER
   for (long r = 0; r < rows; r++) {
-    const float *o = out + r * out_stride, *exact = (const float *)(l->up_rows + r * l->row);
+    const float *o = out + r * out_stride, *exact = (const float *)(l->upstream_rows + r * l->row);
     const uint16_t *rounded = (const uint16_t *)exact;
     float sum = 0;
     if (l->terms == 2) {
@@ -390,19 +391,19 @@ static void inner_products(const layout *l, const float *out, long out_stride, l
   }
 }
 
-void ck_attention_backward(ck_attention_shape shape, const float *d_out, long d_out_stride, const float *q, long q_stride,
-                           const float *out, long out_stride, const float *log_sum_exp, long log_sum_exp_stride,
-                           float *dq, long dq_stride, float *space) {
+void ck_attention_backward(ck_attention_shape shape, const float *d_out, long d_out_stride, const float *q,
+                           long q_stride, const float *out, long out_stride, const float *log_sum_exp,
+                           long log_sum_exp_stride, float *dq, long dq_stride, float *space) {
   layout l = layout_of(shape, 1, space);
   group_product product = product_for(shape.is_bf16);
   for (long tile = 0; tile < l.keys; tile += TILE) {
     long height = least(TILE, l.keys - tile), padded = up(height, GROUP);
     const float *queries = q + tile * q_stride, *upstream = d_out + tile * d_out_stride;
     pack_rows(queries, q_stride, height, padded, l.d, l.row, shape.is_bf16, l.q_rows);
-    pack_rows(upstream, d_out_stride, height, padded, l.d, l.row, shape.is_bf16, l.up_rows);
+    pack_rows(upstream, d_out_stride, height, padded, l.d, l.row, shape.is_bf16, l.upstream_rows);
     if (shape.is_bf16) {
       pack_pairs(queries, q_stride, height, padded, l.d, l.width, l.q_pairs);
-      pack_pairs(upstream, d_out_stride, height, padded, l.d, l.width, l.up_pairs);
+      pack_pairs(upstream, d_out_stride, height, padded, l.d, l.width, l.upstream_pairs);
     }
     inner_products(&l, out + tile * out_stride, out_stride, height);
     for (long r = 0; r < padded; r++) l.total[r] = r < height ? log_sum_exp[(tile + r) * log_sum_exp_stride] : 0;
@@ -411,10 +412,10 @@ void ck_attention_backward(ck_attention_shape shape, const float *d_out, long d_
       long visible = 1 + tile - block, begin = first_seeing(visible);
       // P = exp(scale·QKᵀ − lse);  dP = dO Vᵀ;  dS = scale·P(dP − Σ dO·O)
       score(&l, product, l.q_rows, l.k_columns, block, visible, begin, height, l.scores);
-      score(&l, product, l.up_rows, l.v_columns, block, visible, begin, height, l.gradient);
+      score(&l, product, l.upstream_rows, l.v_columns, block, visible, begin, height, l.gradient);
       differentiate(&l, shape.scale, visible, begin, height, padded);
       // dV += Pᵀ dO;  dK += dSᵀ Q;  dQ += dS K
-      gather(&l, product, l.p_pairs, l.up_pairs, block, visible, height, padded, l.dv);
+      gather(&l, product, l.p_pairs, l.upstream_pairs, block, visible, height, padded, l.dv);
       gather(&l, product, l.g_pairs, l.q_pairs, block, visible, height, padded, l.dk);
       mix(&l, product, l.g_rows, l.k_pairs, block, visible, begin, height);
     }

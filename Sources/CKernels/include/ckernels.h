@@ -42,15 +42,15 @@ int ck_attention_has_bf16(void);
 // Floats of working space for one head of one text.
 long ck_attention_space(ck_attention_shape shape, int is_backward);
 // Packs keys and values from key `first` (a multiple of 16) on; backward also clears the sums of dK and dV.
-void ck_attention_pack(ck_attention_shape shape, const float *k, long k_stride, const float *v, long v_stride, long first,
-                       int is_backward, float *space);
+void ck_attention_pack(ck_attention_shape shape, const float *k, long k_stride, const float *v, long v_stride,
+                       long first, int is_backward, float *space);
 // Row r of the queries sees the first `first_visible + r` keys. out = softmax(scale * QK') V.
 void ck_attention_forward(ck_attention_shape shape, const float *q, long q_stride, long first_visible, long rows,
                           float *out, long out_stride, float *log_sum_exp, long log_sum_exp_stride, float *space);
 // dQ of one head, whose query r sees the first r + 1 keys; its dK and dV are added to the sums in `space`.
-void ck_attention_backward(ck_attention_shape shape, const float *d_out, long d_out_stride, const float *q, long q_stride,
-                           const float *out, long out_stride, const float *log_sum_exp, long log_sum_exp_stride,
-                           float *dq, long dq_stride, float *space);
+void ck_attention_backward(ck_attention_shape shape, const float *d_out, long d_out_stride, const float *q,
+                           long q_stride, const float *out, long out_stride, const float *log_sum_exp,
+                           long log_sum_exp_stride, float *dq, long dq_stride, float *space);
 // The sums of dK and dV.
 void ck_attention_take(ck_attention_shape shape, float *dk, long dk_stride, float *dv, long dv_stride, float *space);
 // Rows become softmax(scale * row).

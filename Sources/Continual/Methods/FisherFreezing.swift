@@ -52,8 +52,9 @@ public final class FisherFreezing: ConfigurableMethod {
     "holds single weights, which factors move together,"
   }
 
-  /// Against this, every metric and learning rate is small: a held parameter returns to its anchor in one step.
-  private static let immense: Float = 1e30
+  /// Against this, every metric and learning rate is small: a held parameter returns to its anchor in one step. Not
+  /// more, or the last bit by which one may miss it would be reported as an immense penalty.
+  private static let immense: Float = 1e18
 
   public var pulls: [QuadraticPull] {
     guard let held, let anchor, mass > 0 else { return [] }
