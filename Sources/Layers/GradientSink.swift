@@ -16,6 +16,9 @@ public enum WeightLayout: Sendable {
 public protocol GradientSink: AnyObject {
   /// Whether a call must hold whole sequences only, so that their gradients can be told apart.
   var needsWholeSegments: Bool { get }
+  /// Memory in the layout of the parameters that the sink does not need before it is told about them, or nil: what a
+  /// network lends to its activations.
+  func spareMemory() -> Loan?
   /// A backward pass over these tokens begins; for embeddings tied to a head.
   func begin(_ batch: Batch)
   /// A product with a weight.  input [N, I], outputGradient [N, O]; the sink may overwrite outputGradient
@@ -25,6 +28,10 @@ public protocol GradientSink: AnyObject {
   func rows(_ table: Parameter, tokens: [Int32], outputGradient: Tensor, segments: Segments)
   /// A vector that acts on every row: its gradient is the sum of the terms' rows.  terms [N, C]
   func sum(_ vector: Parameter, terms: Tensor, segments: Segments)
+}
+
+extension GradientSink {
+  public func spareMemory() -> Loan? { nil }
 }
 
 /// Which sequences the rows of a product belong to.
@@ -47,15 +54,18 @@ public struct RowMap: Sendable {
 
 /// The plain gradient, in the layout of the parameters.
 ///
+/// Elements of parameters without a gradient are undefined.
 /// - Cost: the first contribution to a parameter overwrites, so nothing is cleared between steps
 public final class Accumulator: GradientSink {
   public let gradient: Tensor
   public let needsWholeSegments = false
   private let backend: any Backend
+  private let loan: Loan
   private var touched: Set<ObjectIdentifier> = []
 
   public init(_ store: ParameterStore, on backend: any Backend) {
     gradient = backend.zeros(1, store.count)
+    loan = Loan(gradient.storage)
     self.backend = backend
   }
 
@@ -63,9 +73,21 @@ public final class Accumulator: GradientSink {
   public func reset() { touched.removeAll(keepingCapacity: true) }
   public func hasGradient(_ parameter: Parameter) -> Bool { touched.contains(ObjectIdentifier(parameter)) }
 
+  /// All of the gradient until the first contribution; from then on it is full.
+  public func spareMemory() -> Loan? {
+    guard touched.isEmpty else { return nil }
+    loan.recall(0..<gradient.count)
+    loan.close()
+    return loan
+  }
+
   private func isFirst(_ parameter: Parameter) -> Bool {
     var isFirst = true
-    for member in parameter.members { isFirst = touched.insert(ObjectIdentifier(member)).inserted && isFirst }
+    for member in parameter.members {
+      let isNew = touched.insert(ObjectIdentifier(member)).inserted
+      if isNew { loan.recall(member.range) }
+      isFirst = isNew && isFirst
+    }
     return isFirst
   }
 

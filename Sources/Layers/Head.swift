@@ -30,6 +30,8 @@ public struct HeadPass {
   public let losses: [Float]
   /// [N, C]; rows without a target are 0.
   public let hiddenGradient: Tensor
+  /// Where logits were: free for other uses as long as this is kept.
+  let workspace: Storage?
 }
 
 /// The classifying end of a network.
@@ -64,7 +66,9 @@ public struct Head {
     let gradient = backend.empty(scored.rows, scored.columns)
     var losses: [Float] = []
     losses.reserveCapacity(places.count)
-    for block in blocks(batch, places: places, whole: sink.needsWholeSegments) {
+    var workspace: Storage?
+    let blocks = blocks(batch, places: places, whole: sink.needsWholeSegments)
+    for (index, block) in blocks.enumerated() {
       let rows = block.range
       let logits = linear.forward(scored.rows(rows), on: backend)
       let blockLosses = backend.empty(1, rows.count)
@@ -74,12 +78,16 @@ public struct Head {
       losses += blockLosses.toArray()
       linear.inputGradient(logits, into: gradient.rows(rows), accumulate: false, on: backend)
       linear.report(logits, input: scored.rows(rows), rows: block.map, to: sink)
+      // Of the last one alone: before, the next block's logits take it.
+      if index == blocks.count - 1 { workspace = logits.storage }
     }
     let loss = losses.reduce(0) { $0 + Double($1) }
-    guard !isWhole else { return HeadPass(loss: loss, losses: losses, hiddenGradient: gradient) }
+    guard !isWhole else {
+      return HeadPass(loss: loss, losses: losses, hiddenGradient: gradient, workspace: workspace)
+    }
     let all = backend.zeros(hidden.rows, hidden.columns)
     backend.scatterAdd(gradient, tokens: places, into: all)
-    return HeadPass(loss: loss, losses: losses, hiddenGradient: all)
+    return HeadPass(loss: loss, losses: losses, hiddenGradient: all, workspace: workspace)
   }
 
   /// Calls `body` with the logits of the scored rows, block by block, and their places in the batch.

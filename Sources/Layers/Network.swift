@@ -41,9 +41,14 @@ extension Network {
     _ batch: Batch, seed: some HeadSeed, sink: any GradientSink, on backend: any Backend
   ) -> (loss: Double, losses: [Float]) {
     var seed = seed
+    // What lives until its layer's way back may lie where gradients of the layers before it will be written.
+    backend.pool.loan = sink.spareMemory()
     let (hidden, pullback) = forward(batch, recording: true, on: backend)
     sink.begin(batch)
     let pass = head(batch.head).backward(hidden, batch: batch, seed: &seed, sink: sink, on: backend)
+    // Blocks of logits are larger than anything on the way back: it takes place there.
+    backend.pool.loan = pass.workspace.flatMap(Loan.whole)
+    defer { backend.pool.loan = nil }
     pullback?(pass.hiddenGradient, sink, releasing: true)
     return (pass.loss, pass.losses)
   }

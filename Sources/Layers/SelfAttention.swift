@@ -43,6 +43,8 @@ public struct SelfAttention {
     backend.attention(
       q: q, k: k, v: v, segments: context.segments, shape: shape, into: mixed, logSumExp: logSumExp)
     let y = output.forward(mixed, on: backend)
+    // Rounding it again on the way back costs less than keeping a second form of it.
+    mixed.storage.rounded = nil
     return (
       y,
       { dy, sink in

@@ -23,6 +23,11 @@ public struct TransformerBlock {
     self.feedForward = feedForward
   }
 
+  /// Where its parameters begin in the flat vector.
+  var firstElement: Int {
+    min(attentionNorm.gain.range.lowerBound, attention.projections.members[0].weight.range.lowerBound)
+  }
+
   func attend(_ x: Tensor, _ context: Context) -> (Tensor, Pullback) {
     residual(x, norm: attentionNorm, context: context) { x, context in attention(x, context) }
   }
@@ -73,7 +78,13 @@ public final class Transformer: Network {
     var pullbacks: [Pullback] = []
     let (embedded, inputBack) = embedding(batch, context)
     var x = embedded
+    // A tied table is written first on the way back, one of its own last.
+    var lent = embedding.table.uses > 1 ? embedding.table.range.upperBound : 0
     for block in blocks {
+      if recording, let loan = backend.pool.loan {
+        loan.lend(lent..<block.firstElement)
+        lent = block.firstElement
+      }
       if recording, recomputesBlocks {
         let (y, blockBack) = recomputed(x) { x in
           let (attended, attentionBack) = block.attend(x, context)

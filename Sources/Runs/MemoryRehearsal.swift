@@ -44,9 +44,12 @@ struct MemoryRehearsal {
       _ = store.freeze(training.freeze)
       step = TrainStep(network, optimizer: Optimizer(settings, store, on: backend), on: backend)
     }
+    // The gradient lends its memory to the first micro-batch of a step only.
+    let batches = [Batch](
+      repeating: batch(tokens, length: training.sequenceLength), count: min(2, training.gradientAccumulationSteps))
     // The second finds what the first gave back.
     for _ in 0..<2 {
-      _ = step([batch(tokens, length: training.sequenceLength)], learningRate: 1, maximumNorm: 1)
+      _ = step(batches, learningRate: 1, maximumNorm: 1)
       if looksBetween {
         backend.precision = .fp32
         score(network, tokens: ChainRun.scoringTokens, on: backend)

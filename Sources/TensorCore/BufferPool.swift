@@ -13,10 +13,11 @@ public final class BufferPool: Sendable {
     var bytesHeld = 0
     /// The most numbers that were asked of each buffer of an untouched pool.
     var touched: [UInt: Int] = [:]
+    var loan: Loan?
   }
   private struct Address: @unchecked Sendable { let base: UnsafeMutablePointer<Float> }
   private let state = Mutex(State())
-  private let isUntouched: Bool
+  fileprivate let isUntouched: Bool
 
   /// - Parameter isUntouched: every buffer is an address range that nobody writes to: it is counted and takes no memory
   public init(isUntouched: Bool = false) { self.isUntouched = isUntouched }
@@ -33,6 +34,12 @@ public final class BufferPool: Sendable {
   public var bytesHeld: Int { state.withLock { $0.bytesHeld } }
   /// Of those the bytes that would have been written to, in a pool that is untouched.
   public var bytesTouched: Int { state.withLock { 4 * $0.touched.values.reduce(0, +) } }
+
+  /// Where large tensors are put as long as there is room, before the pool is asked.
+  public var loan: Loan? {
+    get { state.withLock { $0.loan } }
+    set { state.withLock { $0.loan = newValue } }
+  }
 
   /// A size that many requests share: at most one eighth larger than asked.
   static func sizeClass(_ count: Int) -> Int {
@@ -123,8 +130,14 @@ public final class BufferPool: Sendable {
 public final class Storage: @unchecked Sendable {
   public private(set) var base: UnsafeMutablePointer<Float>
   public let count: Int
-  private var capacity: Int
+  private var place: Place
   private let pool: BufferPool
+  private enum Place {
+    case pool(capacity: Int)
+    case loan(Loan, Range<Int>)
+    case nowhere
+  }
+  var isLent: Bool { if case .loan = place { true } else { false } }
   /// The same elements in bfloat16, two to a Float's place, while they agree with the buffer: kept by backends that
   /// compute products from them, given up by everything that writes the buffer. Touched by one thread at a time.
   public var rounded: Storage?
@@ -135,33 +148,59 @@ public final class Storage: @unchecked Sendable {
   /// Changes places with another buffer of the same size: everything that looks at one sees the other's elements.
   public func exchange(with other: Storage) {
     precondition(other.count == count && other.pool === pool, "only buffers of one size and pool change places")
+    guard case .pool = place, case .pool = other.place else {
+      preconditionFailure("a buffer that is lent or given back changes no places")
+    }
     swap(&base, &other.base)
-    swap(&capacity, &other.capacity)
+    swap(&place, &other.place)
     swap(&rounded, &other.rounded)
   }
 
-  private var isVacant = false
   /// Gives the buffer back for others to use. Nothing may be read or written before `occupy`.
   public func vacate() {
-    precondition(!isVacant, "a buffer is given back once")
+    if case .nowhere = place { preconditionFailure("a buffer is given back once") }
     rounded = nil
-    pool.give(base, capacity)
-    isVacant = true
+    giveBack()
+    place = .nowhere
   }
   /// Takes a buffer again after `vacate`, with whatever is in it; false if there is one.
   public func occupy() -> Bool {
-    guard isVacant else { return false }
-    (base, capacity) = pool.take(max(1, count))
-    isVacant = false
+    guard case .nowhere = place else { return false }
+    takeFromPool()
     return true
+  }
+  /// Moves out of a lent range that is recalled, with all elements.
+  func leave() {
+    let old = base
+    takeFromPool()
+    if !pool.isUntouched { base.update(from: old, count: count) }
   }
 
   init(_ count: Int, from pool: BufferPool) {
-    let taken = pool.take(max(1, count))
-    base = taken.base
-    capacity = taken.capacity
     self.count = count
     self.pool = pool
+    if let loan = pool.loan, let range = loan.take(count) {
+      base = loan.base(of: range)
+      place = .loan(loan, range)
+      loan.record(self, range)
+    } else {
+      let taken = pool.take(max(1, count))
+      base = taken.base
+      place = .pool(capacity: taken.capacity)
+    }
   }
-  deinit { if !isVacant { pool.give(base, capacity) } }
+  deinit { giveBack() }
+
+  private func takeFromPool() {
+    let taken = pool.take(max(1, count))
+    base = taken.base
+    place = .pool(capacity: taken.capacity)
+  }
+  private func giveBack() {
+    switch place {
+    case .pool(let capacity): pool.give(base, capacity)
+    case .loan(let loan, let range): loan.give(range)
+    case .nowhere: break
+    }
+  }
 }
