@@ -4,7 +4,7 @@
 #   parts: machine agree train15 train124 ewc15 ewc124 fisher head attention packed optimizer memory
 #   --repeats N   readings of each side (5)        --out FOLDER   the sitting's folder (runs/benchmarks/DATE)
 #   --threads N   of both sides (2)                --again        take the named parts anew
-#   --retain PATH the executable (.build/release/retain)
+#   --retain PATH the executable (.build/release/retain)  --own   Retain alone
 #   --smoke       one step of tiny shapes: whether the scripts work; the figures mean nothing
 #
 # PYTHON names a Python with torch, transformers and numpy. Writes compare.json (every reading) and compare.md.

@@ -17,6 +17,7 @@ repeats=5
 folder=$root/runs/benchmarks/$(date +%F)
 again=no
 smoke=no
+own=no
 parts=()
 
 # options NAME ARGUMENT...: reads the command line; NAME is the sitting's file without .json
@@ -29,7 +30,8 @@ options() {
       --threads) threads=$2; shift 2 ;;
       --out) folder=$2; shift 2 ;;
       --again) again=yes; shift ;;
-    --smoke) smoke=yes; repeats=1; shift ;;
+      --own) own=yes; shift ;;
+      --smoke) smoke=yes; repeats=1; shift ;;
       --retain) RETAIN=$2; shift 2 ;;
       -h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
       -*) echo "unknown option $1; --help lists them" >&2; exit 64 ;;
@@ -51,6 +53,7 @@ readings() { "$PYTHON" "$here/readings.py" "$sitting" "$@"; }
 reading() {
   local part=$1 case=$2 side=$3 repeat=$4
   shift 4
+  if [[ $own = yes && $side = torch* ]]; then return; fi
   if readings has "$part" "$case" "$side" "$repeat"; then return; fi
   local load code=0
   load=$(cut -d' ' -f1 /proc/loadavg)

@@ -232,7 +232,8 @@ import Training
     let start = world.store.values.toArray()
     let train = world.trainer(kind)
     for _ in 0..<5 {
-      _ = train(world.batches(world.exemplars), learningRate: 0.05, maximumNorm: 1, methods: [freezing])
+      let report = train(world.batches(world.exemplars), learningRate: 0.05, maximumNorm: 1, methods: [freezing])
+      #expect(report.penalty < 0.01 * report.loss, "\(report.penalty)")
     }
     for (i, (a, b)) in zip(start, world.store.values.toArray()).enumerated() where held[i] == 1 {
       #expect(abs(a - b) <= 1e-6 * max(abs(a), 1e-3), "\(i)")

@@ -52,9 +52,9 @@ public final class FisherFreezing: ConfigurableMethod {
     "holds single weights, which factors move together,"
   }
 
-  /// Against this, every metric and learning rate is small: a held parameter returns to its anchor in one step. Not
-  /// more, or the last bit by which one may miss it would be reported as an immense penalty.
-  private static let immense: Float = 1e18
+  /// Times any learning rate in use it is far above every metric, so a held parameter returns to its anchor in one step.
+  /// Not more, or the last bits by which some miss it would be reported as a penalty.
+  private static let immense: Float = 1e14
 
   public var pulls: [QuadraticPull] {
     guard let held, let anchor, mass > 0 else { return [] }
