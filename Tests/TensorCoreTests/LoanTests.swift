@@ -58,7 +58,8 @@ import Testing
     loan.recall(Self.size..<2 * Self.size + 1)
     #expect(tensors.map { lies($0, in: owner) } == [true, false, false])
     backend.fill(owner.slice(Self.size..<3 * Self.size), -1)
-    #expect(tensors.allSatisfy { $0.toArray() == values })
+    let areKept = tensors.allSatisfy { $0.toArray() == values }
+    #expect(areKept)
     #expect(window.toArray() == [5, 6, 7, 8])
     // Who left gives nothing back that is in use.
     loan.close()
@@ -81,7 +82,8 @@ import Testing
     for _ in 0..<5 {
       let f = backend.zeros(512, 512)
       backend.accumulateSquaredProducts(a, b, segments: Segments(lengths: [300, 300]), into: f)
-      #expect(f.toArray().allSatisfy { $0 == 2 * 600 * 600 })
+      let isRight = f.toArray().allSatisfy { $0 == 2 * 600 * 600 }
+      #expect(isRight)
     }
   }
 }
