@@ -30,26 +30,68 @@ CK_INLINE float exponential_sum(const float *row, float largest, long columns) {
   return sum;
 }
 
+// A walk along a cumulative sum until it crosses a draw. Rounding can leave the draw beyond the end: then the last
+// term that is not 0 counts.
+typedef struct {
+  double before, reached;
+  long index;
+} cumulative;
+
+CK_INLINE int crosses(cumulative *sum, double term, long index, double wanted) {
+  if (term <= 0) return 0;
+  sum->index = index;
+  sum->before = sum->reached;
+  sum->reached += term;
+  return sum->reached > wanted;
+}
+
 // Logits that stay in the first cache between two looks.
 #define CK_PART 2048
 
-CK_DISPATCHED
-void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, float scale, float *losses,
-                             uint16_t *rounded, long rows, long columns) {
+// The class where the cumulative sum of a row of exponentials crosses a draw: part, block, class. Part p was taken
+// relative to a logit of its own; its sum is partials[p], and factors[p] makes it comparable with the others'.
+CK_INLINE long drawn_class(const float *row, const float *partials, const float *factors, double uniform, long columns) {
   CK_REORDER
+  const long block = 64, parts = (columns + CK_PART - 1) / CK_PART;
+  double total = 0;
+  for (long p = 0; p < parts; p++) total += (double)partials[p] * factors[p];
+  cumulative whole = {0}, blocks = {0}, classes = {0};
+  for (long p = 0; p < parts; p++) {
+    if (crosses(&whole, (double)partials[p] * factors[p], p, uniform * total)) break;
+  }
+  const long first = whole.index * CK_PART, end = columns - first < CK_PART ? columns : first + CK_PART;
+  double wanted = (uniform * total - whole.before) / factors[whole.index];
+  for (long b = first; b < end; b += block) {
+    float sum = 0;
+    for (long c = b; c < (end - b < block ? end : b + block); c++) sum += row[c];
+    if (crosses(&blocks, sum, b, wanted)) break;
+  }
+  for (long c = blocks.index; c < (end - blocks.index < block ? end : blocks.index + block); c++) {
+    if (crosses(&classes, row[c], c, wanted - blocks.before)) break;
+  }
+  return classes.index;
+}
+
+// Targets are given, or drawn from the row's own softmax at `uniforms` and written to `labels`.
+CK_DISPATCHED
+void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, const double *uniforms,
+                             int32_t *labels, float scale, float *losses, uint16_t *rounded, long rows, long columns) {
+  CK_REORDER
+  const long parts = (columns + CK_PART - 1) / CK_PART;
   for (long r = 0; r < rows; r++) {
     float *row = logits + r * stride;
-    if (targets[r] < 0) {
+    if (!uniforms && targets[r] < 0) {
       for (long c = 0; c < columns; c++) row[c] = 0;
       if (rounded) memset(rounded + r * stride, 0, columns * sizeof *rounded);
       losses[r] = 0;
       continue;
     }
     // Each part is taken relative to the largest logit so far, so that the row is read from memory once.
-    float of_target = row[targets[r]], largest = row[0], sum = 0, references[(columns + CK_PART - 1) / CK_PART];
-    for (long b = 0; b < columns; b += CK_PART) {
-      long count = columns - b < CK_PART ? columns - b : CK_PART;
-      float *part = row + b, reference = row_maximum(part, count), partial = 0;
+    float of_target = uniforms ? 0 : row[targets[r]], largest = row[0], sum = 0;
+    float references[parts], partials[parts], factors[parts];
+    for (long p = 0; p < parts; p++) {
+      long count = columns - p * CK_PART < CK_PART ? columns - p * CK_PART : CK_PART;
+      float *part = row + p * CK_PART, reference = row_maximum(part, count), partial = 0;
       reference = reference > largest ? reference : largest;
       for (long c = 0; c < count; c++) {
         float e = ck_exp(part[c] - reference);
@@ -57,14 +99,21 @@ void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets,
         partial += e;
       }
       sum = sum * ck_exp(largest - reference) + partial;
-      references[b / CK_PART] = largest = reference;
+      partials[p] = partial;
+      references[p] = largest = reference;
+    }
+    for (long p = 0; p < parts; p++) factors[p] = ck_exp(references[p] - largest);
+    long target = uniforms ? drawn_class(row, partials, factors, uniforms[r], columns) : targets[r];
+    if (uniforms) {
+      labels[r] = (int32_t)target;
+      of_target = references[target / CK_PART] + __builtin_logf(row[target]);
     }
     float overall = scale / sum;
-    for (long b = 0; b < columns; b += CK_PART) {
-      long count = columns - b < CK_PART ? columns - b : CK_PART;
-      float *part = row + b, factor = overall * ck_exp(references[b / CK_PART] - largest);
+    for (long p = 0; p < parts; p++) {
+      long count = columns - p * CK_PART < CK_PART ? columns - p * CK_PART : CK_PART;
+      float *part = row + p * CK_PART, factor = overall * factors[p];
       if (rounded) {
-        uint16_t *restrict to = rounded + r * stride + b;
+        uint16_t *restrict to = rounded + r * stride + p * CK_PART;
         for (long c = 0; c < count; c++) {
           part[c] *= factor;
           to[c] = ck_bf16(part[c]);
@@ -73,8 +122,8 @@ void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets,
         for (long c = 0; c < count; c++) part[c] *= factor;
       }
     }
-    row[targets[r]] -= scale;
-    if (rounded) rounded[r * stride + targets[r]] = ck_bf16(row[targets[r]]);
+    row[target] -= scale;
+    if (rounded) rounded[r * stride + target] = ck_bf16(row[target]);
     losses[r] = largest - of_target + __builtin_logf(sum);
   }
 }
@@ -97,27 +146,24 @@ void ck_tokens_negative_log_likelihood(const float *logits, long stride, const i
 CK_DISPATCHED
 void ck_tokens_sample(const float *logits, long stride, const double *uniforms, int32_t *labels, long rows,
                       long columns) {
-  const long block = 256;
+  const long block = 256, blocks = (columns + block - 1) / block;
   for (long r = 0; r < rows; r++) {
     const float *row = logits + r * stride;
-    float largest = row_maximum(row, columns);
+    float largest = row_maximum(row, columns), sums[blocks];
     double total = 0;
-    for (long b = 0; b < columns; b += block) {
-      total += exponential_sum(row + b, largest, columns - b < block ? columns - b : block);
+    for (long b = 0; b < blocks; b++) {
+      sums[b] = exponential_sum(row + b * block, largest, b + 1 < blocks ? block : columns - b * block);
+      total += sums[b];
     }
-    double wanted = uniforms[r] * total, reached = 0;
-    long b = 0;
-    for (; b + block < columns; b += block) {
-      double sum = exponential_sum(row + b, largest, block);
-      if (reached + sum > wanted) break;
-      reached += sum;
+    cumulative whole = {0}, classes = {0};
+    for (long b = 0; b < blocks; b++) {
+      if (crosses(&whole, sums[b], b, uniforms[r] * total)) break;
     }
-    long end = b + block < columns ? b + block : columns, label = b;
-    for (; label < end - 1; label++) {
-      reached += ck_exp(row[label] - largest);
-      if (reached > wanted) break;
+    long first = whole.index * block, end = columns - first < block ? columns : first + block;
+    for (long c = first; c < end; c++) {
+      if (crosses(&classes, ck_exp(row[c] - largest), c, uniforms[r] * total - whole.before)) break;
     }
-    labels[r] = (int32_t)label;
+    labels[r] = (int32_t)classes.index;
   }
 }
 

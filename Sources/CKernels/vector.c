@@ -35,6 +35,22 @@ void ck_vector_square(const float *x, float *y, long count) {
   for (long i = 0; i < count; i++) y[i] = x[i] * x[i];
 }
 CK_DISPATCHED
+void ck_vector_square_tile(const float *restrict x, long stride, float *restrict y, long rows, long columns) {
+  for (long r = 0; r < rows; r++, x += stride, y += columns) {
+    for (long i = 0; i < columns; i++) y[i] = x[i] * x[i];
+  }
+}
+CK_DISPATCHED
+void ck_vector_square_tile_rounded(const uint16_t *restrict x, long stride, uint16_t *restrict y, long rows,
+                                   long columns) {
+  for (long r = 0; r < rows; r++, x += stride, y += columns) {
+    for (long i = 0; i < columns; i++) {
+      float value = ck_from_bf16(x[i]);
+      y[i] = ck_bf16(value * value);
+    }
+  }
+}
+CK_DISPATCHED
 void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count) {
   CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * a[i] * b[i];

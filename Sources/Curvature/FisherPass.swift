@@ -25,8 +25,7 @@ struct SampledSeed: HeadSeed {
   mutating func seed(
     _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
   ) {
-    let labels = backend.sampleLabels(logits, uniforms: rows.map { uniforms[Int($0)] })
-    backend.crossEntropy(logits, targets: labels, scale: 1, losses: losses)
+    _ = backend.sampledCrossEntropy(logits, uniforms: rows.map { uniforms[Int($0)] }, scale: 1, losses: losses)
   }
 }
 

@@ -185,8 +185,62 @@ extension CPUBackend {
   }
 
   public func accumulateProductsOfSquares(_ a: Tensor, _ b: Tensor, into f: Tensor) {
-    multiply(squared(a), transposed: true, squared(b), transposed: false, into: f, accumulate: true)
+    precondition(
+      f.rows == a.columns && f.columns == b.columns && a.rows == b.rows,
+      "squares of [\(a.rows), \(a.columns)] and [\(b.rows), \(b.columns)] into [\(f.rows), \(f.columns)]")
+    // What is wide, the logits above all, is squared tile by tile in cache; beside it the other operand is small.
+    guard a.columns >= b.columns, b.columns <= Self.squaredBeside, a.columns > Self.squaredTile, a.rows > 0 else {
+      return multiply(squared(a), transposed: true, squared(b), transposed: false, into: f, accumulate: true)
+    }
+    overwriting(f)
+    let other = squared(b)
+    let (width, height) = (Self.squaredTile, min(Self.squaredRows, a.rows))
+    func shape(_ columns: Int, _ rows: Int, isBF16: Bool) -> ProductShape {
+      ProductShape(
+        m: columns, n: b.columns, k: rows, strideA: columns, strideB: other.stride, strideC: f.stride,
+        transposeA: true, transposeB: false, accumulate: true, isBF16: isBF16)
+    }
+    func prepared(isBF16: Bool) -> [ProductShape: PreparedProduct?] {
+      var products: [ProductShape: PreparedProduct?] = [:]
+      for columns in Set([width, a.columns % width]) where columns > 0 {
+        for rows in Set([height, a.rows % height]) where rows > 0 {
+          let shape = shape(columns, rows, isBF16: isBF16)
+          products[shape] = .some(shape.isSmall && !isBF16 ? nil : self.products.product(shape))
+        }
+      }
+      return products
+    }
+    // A tile has one form: bfloat16 only where all of its products are prepared for that.
+    let rounded = usesBF16 ? prepared(isBF16: true) : [:]
+    let isBF16 = usesBF16 && rounded.values.allSatisfy { $0 != nil }
+    let ready = isBF16 ? rounded : prepared(isBF16: false)
+    let (left, right) = (operand(a, isBF16: isBF16), operand(other, isBF16: isBF16))
+    overRows(a.columns, height: width) { columns in
+      let tile = empty(height, width)
+      let squares = Operand(
+        exact: UnsafePointer(tile.base), rounded: isBF16 ? UnsafePointer(tile.storage.bfloat16) : nil,
+        stride: columns.count)
+      for first in stride(from: 0, to: a.rows, by: height) {
+        let shape = shape(columns.count, min(height, a.rows - first), isBF16: isBF16)
+        let from = first * a.stride + columns.lowerBound
+        if let rounded = left.rounded {
+          ck_vector_square_tile_rounded(rounded + from, a.stride, tile.storage.bfloat16, shape.k, shape.m)
+        } else {
+          ck_vector_square_tile(left.exact + from, a.stride, tile.base, shape.k, shape.m)
+        }
+        run(
+          ready[shape] ?? nil, shape, squares, 0, right, first * other.stride, f.base + columns.lowerBound * f.stride)
+      }
+    }
   }
+
+  /// Sides of a tile of squares: it stays in the second cache, and its rows do not fall into the same few lines of the
+  /// first as those of 256 columns would (5 % slower).
+  private static let squaredTile = 240
+  private static let squaredRows = 384
+  /// Columns of the other operand up to which tiles are worth it: beyond, the product takes so much longer than the
+  /// squares that it had better be cut into fewer chunks.
+  private static let squaredBeside = 1024
 
   private func squared(_ x: Tensor) -> Tensor {
     let y = empty(x.rows, x.columns)

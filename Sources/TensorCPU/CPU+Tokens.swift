@@ -38,18 +38,38 @@ extension CPUBackend {
 
   public func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor) {
     check(targets, rows: logits.rows, from: .min, below: logits.columns)
+    targets.withUnsafeBufferPointer { targets in
+      crossEntropy(logits, targets: targets.baseAddress, uniforms: nil, labels: nil, scale: scale, losses: losses)
+    }
+  }
+
+  public func sampledCrossEntropy(_ logits: Tensor, uniforms: [Double], scale: Float, losses: Tensor) -> [Int32] {
+    precondition(uniforms.count == logits.rows, "\(uniforms.count) draws for \(logits.rows) rows")
+    return [Int32](unsafeUninitializedCapacity: logits.rows) { labels, count in
+      count = logits.rows
+      uniforms.withUnsafeBufferPointer { uniforms in
+        crossEntropy(
+          logits, targets: nil, uniforms: uniforms.baseAddress, labels: labels.baseAddress, scale: scale,
+          losses: losses)
+      }
+    }
+  }
+
+  /// Of the targets, or of labels drawn at `uniforms`.
+  private func crossEntropy(
+    _ logits: Tensor, targets: UnsafePointer<Int32>?, uniforms: UnsafePointer<Double>?,
+    labels: UnsafeMutablePointer<Int32>?, scale: Float, losses: Tensor
+  ) {
     overwriting(logits, losses)
     // The gradient goes into two products next: its bfloat16 copy is written while the row is at hand.
     let isWhole = logits.offset == 0 && logits.count == logits.storage.count && logits.isContiguous
     let rounded = usesBF16 && isWhole ? logits.storage.roundedStorage() : nil
-    targets.withUnsafeBufferPointer { targets in
-      guard let first = targets.baseAddress else { return }
-      overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
-        let r = rows.lowerBound
-        ck_tokens_cross_entropy(
-          logits.base + r * logits.stride, logits.stride, first + r, scale, losses.base + r,
-          rounded.map { $0.bfloat16 + r * logits.stride }, rows.count, logits.columns)
-      }
+    overRows(logits.rows, height: height(columns: logits.columns, elements: 1 << 18)) { rows in
+      let r = rows.lowerBound
+      ck_tokens_cross_entropy(
+        logits.base + r * logits.stride, logits.stride, targets.map { $0 + r }, uniforms.map { $0 + r },
+        labels.map { $0 + r }, scale, losses.base + r, rounded.map { $0.bfloat16 + r * logits.stride }, rows.count,
+        logits.columns)
     }
     logits.storage.rounded = rounded
   }
@@ -147,13 +167,16 @@ extension CPUBackend {
 
   public func takeColumns(_ x: Tensor, columns: [Int32], into y: Tensor) {
     precondition(columns.allSatisfy { $0 >= 0 && $0 < x.columns }, "a column is outside of 0 ..< \(x.columns)")
-    overwriting(x, y)
+    overwriting(y)
+    // A bfloat16 copy stays true: the columns become 0 there too.
+    let rounded = x.storage.rounded.map { $0.bfloat16 + x.offset }
     overRows(x.rows, height: height(columns: columns.count)) { rows in
       for row in rows {
         let (from, to) = (x.base + row * x.stride, y.base + row * y.stride)
         for (j, column) in columns.enumerated() {
           to[j] = from[Int(column)]
           from[Int(column)] = 0
+          rounded?[row * x.stride + Int(column)] = 0
         }
       }
     }

@@ -211,6 +211,11 @@ public protocol Backend: AnyObject {
   /// loss = logΣexp(logits) − logits[target] in nats; logits ← scale·(softmax − onehot(target))
   /// - Shapes: logits [n, V], losses [1, n]; a target below 0 gives loss 0 and gradient 0
   func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor)
+  /// `crossEntropy` for labels drawn from the rows themselves, as `sampleLabels` draws them.
+  ///
+  /// - Returns: the labels
+  /// - Cost: that of `crossEntropy`; `sampleLabels` before it would read the row twice more
+  func sampledCrossEntropy(_ logits: Tensor, uniforms: [Double], scale: Float, losses: Tensor) -> [Int32]
   /// losses[r] = −log softmax(logits[r])[target], logits untouched.
   func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor)
   /// Losses of rows with soft targets beside or instead of their own, and the gradient of the weighted sum in place

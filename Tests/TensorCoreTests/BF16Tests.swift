@@ -47,6 +47,23 @@ import Testing
     }
   }
 
+  @Test(arguments: [(400, 500, 70), (64, 96, 48)])
+  func productsOfSquaresRoundTheSquares(_ n: Int, _ p: Int, _ q: Int) {
+    let reference = ReferenceBackend()
+    let (a, b, found) = (normal(n, p, "a"), normal(n, q, "b"), normal(p, q, "f"))
+    let expected = Self.values(p, q, "f", on: reference)
+    // What is squared in tiles is read from its rounded copy.
+    let isTiled = p > 240
+    let squares = [(a, isTiled), (b, false)].map { x, isRounded in
+      reference.tensor(
+        x.toArray().map { isRounded ? Self.nearest($0) : $0 }.map { Self.nearest($0 * $0) }, x.rows, x.columns)
+    }
+    reference.multiply(squares[0], transposed: true, squares[1], transposed: false, into: expected, accumulate: true)
+    backend.accumulateProductsOfSquares(a, b, into: found)
+    let worst = zip(found.toArray(), expected.toArray()).map { abs($0 - $1) / max(1, $1) }.max() ?? .infinity
+    #expect(worst < 1e-5)
+  }
+
   /// Operands, probabilities and the scores' gradients are rounded, so up to two hundredths of the largest number.
   @Test(arguments: BackendContract.attentionCases.filter { !$0.name.contains("sharp") })
   func attentionIsWithinWhatRoundingCosts(_ contractCase: ContractCase) {
@@ -149,6 +166,13 @@ import Testing
             $0, targets: [Int32](repeating: 1, count: n), scale: 2, losses: backend.empty(1, n))
         }
       ),
+      (
+        "sampledCrossEntropy",
+        {
+          _ = backend.sampledCrossEntropy(
+            $0, uniforms: [Double](repeating: 0.5, count: n), scale: 2, losses: backend.empty(1, n))
+        }
+      ),
       ("takeColumns", { backend.takeColumns($0, columns: [3, 4], into: backend.empty(n, 2)) }),
       (
         "adamW",
@@ -186,6 +210,9 @@ import Testing
       let (y, f) = (backend.empty(700, 160), backend.zeros(160, 96))
       backend.multiply(x, transposed: false, w, transposed: true, into: y, accumulate: false)
       backend.accumulateSquaredProducts(y, x, segments: Segments(lengths: [300, 1, 399]), into: f)
+      let wide = backend.zeros(700, 160)
+      backend.accumulateProductsOfSquares(
+        Self.values(300, 700, "wide", on: backend), Self.values(300, 160, "narrow", on: backend), into: wide)
       let shape = AttentionShape(heads: 4, keyHeads: 2, headDimension: 16, scale: 0.25)
       let segments = Segments(lengths: [300, 1, 399])
       let (out, logSumExp) = (backend.empty(700, 64), backend.empty(700, 4))
@@ -194,7 +221,7 @@ import Testing
       let (dq, dk, dv) = (backend.empty(700, 64), backend.empty(700, 32), backend.empty(700, 32))
       backend.attentionGradient(
         out, q: q, k: k, v: v, out: out, logSumExp: logSumExp, segments: segments, shape: shape, dq: dq, dk: dk, dv: dv)
-      return [y, f, out, dq, dk, dv].flatMap { $0.toArray() }
+      return [y, f, wide, out, dq, dk, dv].flatMap { $0.toArray() }
     }
     let one = results(1)
     #expect(one == results(2) && one == results(3))

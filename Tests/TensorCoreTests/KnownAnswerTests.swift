@@ -147,7 +147,10 @@ import Testing
     let logits = backend.empty(draws, row.count)
     for index in 0..<draws { logits.rows(index..<index + 1).assign(row) }
     var random = RandomStream(seed: 5)
-    let labels = backend.sampleLabels(logits, uniforms: (0..<draws).map { _ in random.uniform() })
+    let uniforms = (0..<draws).map { _ in random.uniform() }
+    let labels = backend.sampleLabels(logits, uniforms: uniforms)
+    let (losses, gradient) = (backend.empty(1, draws), backend.copied(logits))
+    #expect(backend.sampledCrossEntropy(gradient, uniforms: uniforms, scale: 1, losses: losses) == labels)
     var chiSquare = 0.0
     for (label, probability) in probabilities.enumerated() {
       let found = Double(labels.filter { $0 == Int32(label) }.count)

@@ -41,6 +41,17 @@ extension BackendContract {
         bench.backend.accumulateProductsOfSquares(a, b, into: f)
         bench.output("F", f, .squaredSum)
       }
+      // Wide enough to be squared in tiles, of whole and cut sides.
+      for (n, p, q) in [(7, 300, 3), (400, 500, 40), (384, 480, 33)] {
+        for strided in [false, true] {
+          bench.context = "\(n) rows, [\(p), \(q)]\(strided ? " strided" : "")"
+          let a = bench.normal("a", n, p, strided: strided)
+          let b = bench.normal("b", n, q, strided: strided)
+          let f = bench.positive("F", p, q, strided: strided)
+          bench.backend.accumulateProductsOfSquares(a, b, into: f)
+          bench.output("F", f, .squaredSum)
+        }
+      }
     },
     ContractCase("accumulateProductMagnitudes, accumulateColumnSumMagnitudes") { bench in
       forSegments(bench) { segments, p, q, strided in

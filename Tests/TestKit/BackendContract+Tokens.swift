@@ -26,6 +26,25 @@ extension BackendContract {
         bench.output("gradient", logits, .softmax, floor: 0.125 * size)
       }
     },
+    ContractCase("sampledCrossEntropy") { bench in
+      forLogits(bench) { logits, _, strided, size in
+        let (losses, copy) = (
+          bench.blank("losses", 1, logits.rows, strided: strided), bench.backend.copied(logits)
+        )
+        let labels = bench.backend.sampledCrossEntropy(
+          logits, uniforms: clearUniforms(bench, logits), scale: 0.125, losses: losses)
+        bench.output("labels", labels.map(Double.init), .exact)
+        bench.output("losses", losses, .softmax, floor: size)
+        bench.output("gradient", logits, .softmax, floor: 0.125 * size)
+        for end in [0, 1 - 0x1p-53] {
+          let row = bench.backend.copied(copy)
+          let labels = bench.backend.sampledCrossEntropy(
+            row, uniforms: [Double](repeating: end, count: row.rows), scale: 1, losses: losses)
+          let isValid = labels.allSatisfy { $0 >= 0 && $0 < row.columns } && losses.toArray().allSatisfy(\.isFinite)
+          bench.output("labels at the ends exist", [isValid ? 1 : 0], .exact)
+        }
+      }
+    },
     ContractCase("negativeLogLikelihood") { bench in
       forLogits(bench) { logits, targets, strided, size in
         let losses = bench.blank("losses", 1, logits.rows, strided: strided)

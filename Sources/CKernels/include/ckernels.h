@@ -62,9 +62,10 @@ void ck_tokens_gather(const float *table, long table_stride, const int32_t *toke
                       long rows, long columns);
 void ck_tokens_scatter_add(const float *dy, long dy_stride, const int32_t *tokens, float *table, long table_stride,
                            long rows, long columns);
-// With `rounded` the gradient is also left there in bfloat16, in rows of the same stride.
-void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, float scale, float *losses,
-                             uint16_t *rounded, long rows, long columns);
+// Targets are given, or drawn from every row's softmax at `uniforms` and left in `labels`. With `rounded` the gradient is
+// also left there in bfloat16, in rows of the same stride.
+void ck_tokens_cross_entropy(float *logits, long stride, const int32_t *targets, const double *uniforms,
+                             int32_t *labels, float scale, float *losses, uint16_t *rounded, long rows, long columns);
 void ck_tokens_negative_log_likelihood(const float *logits, long stride, const int32_t *targets, float *losses,
                                        long rows, long columns);
 void ck_tokens_sample(const float *logits, long stride, const double *uniforms, int32_t *labels, long rows,
@@ -103,6 +104,9 @@ void ck_vector_scale(float *x, float factor, long count);
 void ck_vector_add_squares(const float *x, float scale, float *y, long count);
 void ck_vector_add_magnitudes(const float *x, float scale, float *y, long count);
 void ck_vector_square(const float *x, float *y, long count);
+// y [rows, columns] without gaps
+void ck_vector_square_tile(const float *x, long stride, float *y, long rows, long columns);
+void ck_vector_square_tile_rounded(const uint16_t *x, long stride, uint16_t *y, long rows, long columns);
 void ck_vector_add_product(const float *a, const float *b, float scale, float *y, long count);
 void ck_vector_divide(const float *numerator, const float *denominator, const float *fallback, float *q, long count);
 double ck_vector_dot(const float *x, const float *y, long count);

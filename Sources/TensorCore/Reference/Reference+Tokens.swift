@@ -29,6 +29,12 @@ extension ReferenceBackend {
     }
   }
 
+  public func sampledCrossEntropy(_ logits: Tensor, uniforms: [Double], scale: Float, losses: Tensor) -> [Int32] {
+    let labels = sampleLabels(logits, uniforms: uniforms)
+    crossEntropy(logits, targets: labels, scale: scale, losses: losses)
+    return labels
+  }
+
   public func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor) {
     requireRows(logits, targets.count, "negativeLogLikelihood: targets")
     requireShape(losses, 1, logits.rows, "negativeLogLikelihood: losses")
