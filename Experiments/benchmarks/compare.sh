@@ -11,7 +11,7 @@
 # Readings that the sitting already has are not taken again, so that an interrupted one continues.
 source "$(dirname "${BASH_SOURCE[0]}")/sitting.sh"
 options compare "$@"
-peers_present
+[[ $own = yes ]] || peers_present
 
 # in_turn PART CASE REPEAT PRECISIONS TASK ARGUMENTS...: Retain, PyTorch eager, PyTorch compiled, in each precision
 in_turn() {
@@ -83,6 +83,8 @@ part_fisher() {
     reading fisher "$case" "retain training fp32" "$1" bench train "${shape[@]}"
     if retain_has_bf16 fisher; then
       reading fisher "$case" "retain bf16" "$1" bench fisher "${shape[@]}" --precision bf16
+      reading fisher "$case" "retain sampled bf16" "$1" bench fisher "${shape[@]}" --labels sampled --precision bf16
+      reading fisher "$case" "retain position bf16" "$1" bench fisher "${shape[@]}" --unit position --precision bf16
       reading fisher "$case" "retain training bf16" "$1" bench train "${shape[@]}" --precision bf16
     fi
     reading fisher "$case" "torch loop fp32" "$1" peer fisher --how loop "${shape[@]}"

@@ -116,7 +116,8 @@ public final class SquaredPerPosition: GradientSink {
   private struct HeldRows {
     let places: [Int32]
     let inputs: Tensor
-    let factors: [Float]
+    /// (0, twice the gradient of the logit of the position's own token).  [n, 2]
+    let factors: Tensor
   }
   private var held: [ObjectIdentifier: [HeldRows]] = [:]
 
@@ -135,12 +136,13 @@ public final class SquaredPerPosition: GradientSink {
   ) {
     if weight.uses > 1, let batch, let places = rows.places {
       // (h + e)² = h² + 2he + e²: the head's part h of the position's own token waits for the embedding's part e.
-      let factors = (0..<input.rows).map { row in
-        outputGradient.rows(row..<row + 1).slice(0..<outputGradient.columns)
-          .buffer[Int(batch.tokens[Int(places[row])])]
+      // Read through the base, which keeps the rounded copy for the product below.
+      let factors = (0..<input.rows).flatMap { row -> [Float] in
+        [0, 2 * outputGradient.base[row * outputGradient.stride + Int(batch.tokens[Int(places[row])])]]
       }
       held[ObjectIdentifier(weight), default: []].append(
-        HeldRows(places: places, inputs: backend.copied(input), factors: factors))
+        HeldRows(
+          places: places, inputs: backend.copied(input), factors: backend.tensor(factors, input.rows, 2)))
     }
     let (a, b) = layout == .outputByInput ? (outputGradient, input) : (input, outputGradient)
     backend.accumulateProductsOfSquares(a, b, into: weight.view(of: squares))
@@ -152,13 +154,10 @@ public final class SquaredPerPosition: GradientSink {
     backend.addSquares(outputGradient, scaled: 1, into: squared)
     backend.scatterAdd(squared, tokens: tokens, into: target)
     for part in held.removeValue(forKey: ObjectIdentifier(table)) ?? [] {
-      let cross = backend.zeros(part.places.count, outputGradient.columns)
-      for (row, place) in part.places.enumerated() {
-        backend.addProduct(
-          part.inputs.rows(row..<row + 1).slice(0..<cross.columns),
-          outputGradient.rows(Int(place)..<Int(place) + 1).slice(0..<cross.columns),
-          scaled: 2 * part.factors[row], into: cross.rows(row..<row + 1).slice(0..<cross.columns))
-      }
+      let own = backend.empty(part.places.count, outputGradient.columns)
+      backend.gather(outputGradient, tokens: part.places, into: own)
+      let cross = backend.empty(own.rows, own.columns)
+      backend.normalizedProduct(own, x: part.inputs, statistics: part.factors, into: cross)
       backend.scatterAdd(cross, tokens: part.places.map { tokens[Int($0)] }, into: target)
     }
   }
