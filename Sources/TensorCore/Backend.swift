@@ -211,10 +211,11 @@ public protocol Backend: AnyObject {
   /// loss = logΣexp(logits) − logits[target] in nats; logits ← scale·(softmax − onehot(target))
   /// - Shapes: logits [n, V], losses [1, n]; a target below 0 gives loss 0 and gradient 0
   func crossEntropy(_ logits: Tensor, targets: [Int32], scale: Float, losses: Tensor)
-  /// `crossEntropy` for labels drawn from the rows themselves, as `sampleLabels` draws them.
+  /// `crossEntropy` for labels drawn from the rows themselves, as `sampleLabels` draws them; where a draw meets the border
+  /// of two labels, rounding decides.
   ///
   /// - Returns: the labels
-  /// - Cost: that of `crossEntropy`; `sampleLabels` before it would read the row twice more
+  /// - Cost: that of `crossEntropy`; `sampleLabels` before it would read the logits and take their exponentials once more
   func sampledCrossEntropy(_ logits: Tensor, uniforms: [Double], scale: Float, losses: Tensor) -> [Int32]
   /// losses[r] = −log softmax(logits[r])[target], logits untouched.
   func negativeLogLikelihood(_ logits: Tensor, targets: [Int32], losses: Tensor)
