@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Retain beside PyTorch on this machine, in turn, in one sitting:  compare.sh [OPTION]... [PART]...
 #
-#   parts: machine agree train15 train124 ewc15 ewc124 fisher head attention packed optimizer memory
+#   parts: machine agree train15 train124 ewc15 ewc124 fisher methods head attention packed optimizer memory
 #   --repeats N   readings of each side (5)        --out FOLDER   the sitting's folder (runs/benchmarks/DATE)
 #   --threads N   of both sides (2)                --again        take the named parts anew
 #   --retain PATH the executable (.build/release/retain)  --own   Retain alone
@@ -93,6 +93,26 @@ part_fisher() {
   done
 }
 
+# What the other methods add: their steps in turn with plain ones inside each process; 1024 tokens a step.
+part_methods() {
+  local repeat=$1 case words
+  for case in si mas rwalk "ewc, K-FAC" "ewc, K-FAC, coupled" "ewc, K-FAC in bf16" "lwf, online" "lwf, cached" \
+    "replay, r 0.2" "self_rehearsal, r 0.2" "der, r 0.2" "agem"; do
+    case $case in
+      *K-FAC*) words="--set fisher.structure=kronecker" ;;
+      *cached*) words="--set teacher=cached" ;;
+      *r\ 0.2) words="--set ratio=0.2" ;;
+      *) words= ;;
+    esac
+    [[ $case != *coupled ]] || words+=" --set form=coupled"
+    [[ $case != *bf16 ]] || words+=" --set fisher.storage=bf16"
+    reading methods "$case" "retain fp32" "$repeat" \
+      bench method --model stories15m --batch 4 --seq 256 --steps 9 --method "${case%%,*}" $words
+  done
+  reading methods "ewc, K-FAC, GPT-2, B16 T256" "retain fp32" "$repeat" bench method --model gpt2 --batch 16 --seq 256 \
+    --steps 2 --method ewc --set fisher.structure=kronecker
+}
+
 part_head() {
   in_turn head "15M, 4096 tokens" "$1" parts head --model stories15m --batch 16 --seq 256 --steps 3
   reading head "15M, 4096 tokens" "retain products fp32" "$1" bench gemm --model stories15m --batch 16 --seq 256 --steps 3
@@ -139,6 +159,6 @@ part_memory() {
   in_turn memory "124M, EWC, B4 T512" 1 step ewc --model gpt2 --batch 4 --seq 512 --steps 1
 }
 
-run_parts machine agree train15 train124 ewc15 ewc124 fisher head attention packed optimizer memory
+run_parts machine agree train15 train124 ewc15 ewc124 fisher methods head attention packed optimizer memory
 "$PYTHON" "$here/tables.py" compare "$sitting" >"$folder/compare.md"
 cat "$folder/compare.md"

@@ -168,6 +168,13 @@ def ewc(s, part):
     return table(["case", "side", "plain step, s", "EWC step, s", "EWC ÷ plain", "peak MB"], rows)
 
 
+def methods(s, part):
+    rows = [[case, seconds(s.spread(part, case, "retain fp32", "plain_seconds_per_step")),
+             seconds(s.spread(part, case, "retain fp32")), s.spread(part, case, "retain fp32", "ratio_to_plain").show(3),
+             number(s.median(part, case, "retain fp32", "peak_rss_mb"))] for case in s.cases(part)]
+    return table(["method", "plain step, s", "its step, s", "÷ plain", "peak MB"], rows)
+
+
 def fisher(s):
     rows = []
     for case in s.cases("fisher"):
@@ -242,6 +249,7 @@ COMPARE = [
     ("ewc15", "EWC step ÷ plain step, 15 million parameters, 1024 tokens a step", ewc),
     ("ewc124", "EWC step ÷ plain step, GPT-2, 1024 tokens a step", ewc),
     ("fisher", "Exact per-sequence Fisher, 15 million parameters", lambda s, _: fisher(s)),
+    ("methods", "What other methods add to a step, 15 million parameters, 1024 tokens a step", methods),
     ("head", "Head: logits, loss, both gradients", lambda s, _: head(s)),
     ("attention", "Causal attention of 12 layers, forward and backward, 2048 tokens", side_by_side),
     ("packed", "Packed attention: documents of unlike lengths in one row", lambda s, _: packed(s)),

@@ -183,6 +183,26 @@ void ck_tokens_softmax(const float *logits, long stride, float *out, long out_st
   }
 }
 
+// Takes what of a part of a row passes the smallest of the kept ones, which stand sorted. Returns how many are kept.
+CK_INLINE long keep_likeliest(const float *row, long first, long end, int32_t *names, float *kept, long count,
+                              long width) {
+  for (long b = first; b < end; b += 64) {
+    long stop = end - b < 64 ? end : b + 64;
+    if (count == width && !(row_maximum(row + b, stop - b) > kept[width - 1])) continue;
+    for (long c = b; c < stop; c++) {
+      if (count == width && !(row[c] > kept[width - 1])) continue;
+      long place = count < width ? count++ : width - 1;
+      for (; place > 0 && row[c] > kept[place - 1]; place--) {
+        kept[place] = kept[place - 1];
+        names[place] = names[place - 1];
+      }
+      kept[place] = row[c];
+      names[place] = (int32_t)c;
+    }
+  }
+  return count;
+}
+
 CK_DISPATCHED
 void ck_tokens_likeliest(const float *logits, long stride, long width, float inverse_temperature, int32_t *classes,
                          float *values, long rows, long columns) {
@@ -190,33 +210,28 @@ void ck_tokens_likeliest(const float *logits, long stride, long width, float inv
   for (long r = 0; r < rows; r++) {
     const float *row = logits + r * stride;
     int32_t *names = classes + r * width;
-    float *kept = values + r * width;
+    float *kept = values + r * width, largest = row[0], sum = 0;
     if (width >= columns) {
       for (long c = 0; c < columns; c++) {
         names[c] = (int32_t)c;
         kept[c] = row[c];
       }
-    } else {
-      // The kept ones stand sorted; few parts of the row have anything that passes the smallest of them.
-      long count = 0;
-      for (long b = 0; b < columns; b += 64) {
-        long end = columns - b < 64 ? columns : b + 64;
-        if (count == width && !(row_maximum(row + b, end - b) > kept[width - 1])) continue;
-        for (long c = b; c < end; c++) {
-          if (count == width && !(row[c] > kept[width - 1])) continue;
-          long place = count < width ? count++ : width - 1;
-          for (; place > 0 && row[c] > kept[place - 1]; place--) {
-            kept[place] = kept[place - 1];
-            names[place] = names[place - 1];
-          }
-          kept[place] = row[c];
-          names[place] = (int32_t)c;
-        }
+    }
+    long count = 0;
+    // Part by part, so that a row comes from memory once; each is taken relative to the largest logit so far.
+    for (long first = 0; first < columns; first += CK_PART) {
+      long end = columns - first < CK_PART ? columns : first + CK_PART;
+      float highest = row_maximum(row + first, end - first), partial = 0;
+      if (width < columns && (count < width || highest > kept[width - 1])) {
+        count = keep_likeliest(row, first, end, names, kept, count, width);
       }
+      if (inverse_temperature == 0) continue;
+      float reference = highest > largest ? highest : largest;
+      for (long c = first; c < end; c++) partial += ck_exp((row[c] - reference) * inverse_temperature);
+      sum = sum * ck_exp((largest - reference) * inverse_temperature) + partial;
+      largest = reference;
     }
     if (inverse_temperature == 0) continue;
-    float largest = row_maximum(row, columns), sum = 0;
-    for (long c = 0; c < columns; c++) sum += ck_exp((row[c] - largest) * inverse_temperature);
     float log_sum = __builtin_logf(sum);
     for (long k = 0; k < width; k++) kept[k] = (kept[k] - largest) * inverse_temperature - log_sum;
   }
