@@ -109,6 +109,8 @@ part_methods() {
     reading methods "$case" "retain fp32" "$repeat" \
       bench method --model stories15m --batch 4 --seq 256 --steps 9 --method "${case%%,*}" $words
   done
+  # Minutes; once is enough.
+  [[ $repeat = 1 ]] || return 0
   reading methods "ewc, K-FAC, GPT-2, B16 T256" "retain fp32" "$repeat" bench method --model gpt2 --batch 16 --seq 256 \
     --steps 2 --method ewc --set fisher.structure=kronecker
 }
