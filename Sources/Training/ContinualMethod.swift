@@ -175,7 +175,7 @@ public struct Composition {
 public struct StepScope {
   public let network: any Network
   public let backend: any Backend
-  /// The gradient of the mean loss, not clipped; no penalty that pulls is in it.
+  /// The gradient of the mean loss, not clipped; before the optimizer and after it no penalty that pulls is in it.
   public let accumulator: Accumulator
   public let optimizer: Optimizer
   public let learningRate: Double
@@ -183,6 +183,22 @@ public struct StepScope {
   public let gradientScale: Float
   /// Targets that the mean was taken over.
   public let targets: Int
+  /// Whether a method of the stack looks at the gradient after the step: who adds to it takes it out again.
+  public let isObserved: Bool
+
+  public init(
+    network: any Network, backend: any Backend, accumulator: Accumulator, optimizer: Optimizer, learningRate: Double,
+    gradientScale: Float, targets: Int, isObserved: Bool
+  ) {
+    self.network = network
+    self.backend = backend
+    self.accumulator = accumulator
+    self.optimizer = optimizer
+    self.learningRate = learningRate
+    self.gradientScale = gradientScale
+    self.targets = targets
+    self.isObserved = isObserved
+  }
 
   public var store: ParameterStore { network.parameters }
   /// Parameters that this step moves.
@@ -192,10 +208,14 @@ public struct StepScope {
 /// A way of keeping what was learned.
 ///
 /// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `stageDidTrain` → `consolidate`. In a step:
-/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters` →
-/// `observe`.
+/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters`, of
+/// methods that constrain steps last → `observe`.
 public protocol ContinualMethod: Archivable {
   static var card: MethodCard { get }
+  /// Whether it promises something of the whole step, which moves after its own would break.
+  static var constrainsSteps: Bool { get }
+  /// Whether `observe` looks at the gradient.
+  static var observesGradient: Bool { get }
   /// Called after a resume, too, with the same scope; must not draw from streams that steps use.
   func stageWillBegin(_ scope: StageScope) throws
   /// Adds sequences of the past to a micro-batch, or soft targets to the stage's own.
@@ -220,6 +240,8 @@ public protocol ContinualMethod: Archivable {
 }
 
 extension ContinualMethod {
+  public static var constrainsSteps: Bool { false }
+  public static var observesGradient: Bool { false }
   public func stageWillBegin(_ scope: StageScope) throws {}
   public func compose(_ batch: inout Composition) {}
   public var pulls: [QuadraticPull] { [] }

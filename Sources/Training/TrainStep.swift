@@ -82,7 +82,8 @@ public final class TrainStep {
     }
     let step = StepScope(
       network: network, backend: backend, accumulator: accumulator, optimizer: optimizer, learningRate: learningRate,
-      gradientScale: Self.clipping(norm, maximumNorm: maximumNorm), targets: targets)
+      gradientScale: Self.clipping(norm, maximumNorm: maximumNorm), targets: targets,
+      isObserved: methods.contains { type(of: $0).observesGradient })
     let all = pulls + methods.flatMap(\.pulls)
     var penalty = methods.reduce(0) { $0 + $1.adjustGradient(step) }
     if let adapter {
@@ -93,7 +94,9 @@ public final class TrainStep {
         along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
     }
     penalty += all.reduce(0) { $0 + $1.constant }
-    penalty += methods.reduce(0) { $0 + $1.adjustParameters(step) }
+    let constraints = methods.filter { type(of: $0).constrainsSteps }
+    penalty += methods.reduce(0) { type(of: $1).constrainsSteps ? $0 : $0 + $1.adjustParameters(step) }
+    penalty += constraints.reduce(0) { $0 + $1.adjustParameters(step) }
     for method in methods { method.observe(step) }
     return StepReport(
       loss: loss, softLoss: softLoss, penalty: penalty, isPulled: !all.isEmpty || penalty != 0, gradientNorm: norm,

@@ -35,14 +35,15 @@ struct RowWorld {
   func stage(_ index: Int = 1) -> StageScope {
     StageScope(network: network, stage: index, name: "s", tokens: rows.count, random: RandomStream(seed: 5))
   }
-  func past(_ index: Int, _ exemplars: [Exemplar]? = nil, batchTokens: Int = 8, isUntrained: Bool = false)
-    -> ConsolidationScope
-  {
+  func past(
+    _ index: Int, _ exemplars: [Exemplar]? = nil, tokens: Int? = nil, batchTokens: Int = 8, isUntrained: Bool = false,
+    note: @escaping (String) -> Void = { _ in }
+  ) -> ConsolidationScope {
     ConsolidationScope(
       network: network, backend: backend, past: index, name: "p\(index)", sequences: exemplars ?? self.exemplars,
-      isReal: true, isUntrained: isUntrained, tokens: rows.count, batchTokens: batchTokens,
+      isReal: true, isUntrained: isUntrained, tokens: tokens ?? rows.count, batchTokens: batchTokens,
       makeBatches: { batches($0) },
-      random: RandomStream(seed: 9 + UInt64(index)), note: { _ in })
+      random: RandomStream(seed: 9 + UInt64(index)), note: note)
   }
   func compose(_ exemplars: [Exemplar], _ methods: [any ContinualMethod]) -> [Batch] {
     var composition = Composition(

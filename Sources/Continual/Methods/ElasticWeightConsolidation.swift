@@ -162,6 +162,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   private var bounds: Tensor?
   /// Within a proximal step: factored weights before it, and the forces there.
   private var held: [(parameter: Parameter, previous: Tensor, force: Tensor)] = []
+  /// Within a coupled step that is observed: gradients as they were before forces joined them.
+  private var bare: [(parameter: Parameter, gradient: Tensor)] = []
   private var probes: [DivergenceProbe.Reading] = []
 
   public init(_ settings: Settings, _ store: ParameterStore, on backend: any Backend) {
@@ -247,9 +249,12 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           Double(strength) / 2
           * backend.dot(force.slice(0..<force.count), displacement.slice(0..<force.count))
         if settings.form == .coupled {
+          let gradient = parameter.view(of: step.accumulator.gradient)
+          if step.isObserved, !bare.contains(where: { $0.parameter === parameter }) {
+            bare.append((parameter, backend.copied(gradient)))
+          }
           // The optimizer scales the gradient when it clips; a pull is never clipped.
-          backend.add(
-            force, scaled: strength / step.gradientScale, into: parameter.view(of: step.accumulator.gradient))
+          backend.add(force, scaled: strength / step.gradientScale, into: gradient)
         } else if let index = held.firstIndex(where: { $0.parameter === parameter }) {
           backend.add(force, scaled: 1, into: held[index].force)
         } else {
@@ -261,6 +266,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   }
 
   public func adjustParameters(_ step: StepScope) -> Double {
+    for (parameter, gradient) in bare { backend.copy(gradient, into: parameter.view(of: step.accumulator.gradient)) }
+    bare = []
     guard let bounds else { return 0 }
     for (parameter, previous, force) in held {
       step.optimizer.join(
@@ -293,7 +300,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         let seen = try FisherPass.run(
           scope.network, over: packed(sample, scope), labels: settings.fisher.labels,
           examples: settings.fisher.examples, random: random, into: sink, on: backend)
-        let result = sink.finish(seen)
+        let result = try sink.finish(seen)
         return (result.curvature, result.diagonal, seen)
       }
       (sequences, scored) = (seen.sequences, seen.scored)

@@ -11,9 +11,8 @@ import Training
 /// - Cost: one forward and one backward pass over `examples` sequences a past; then 20 bytes a parameter, step and
 ///   direction
 /// - State: 4 bytes a parameter and direction
-/// - Trap: projecting the gradient guarantees nothing once moments or clipping follow, nor do methods that stand later in
-///   the stack and move parameters after the optimizer; a loss near its minimum has no gradient left to protect, which is
-///   why logits stand here
+/// - Trap: projecting the gradient guarantees nothing once moments or clipping follow, nor if a gradient memory stands
+///   later in the stack; a loss near its minimum has no gradient left to protect, which is why logits stand here
 /// - Source: Farajtabar et al. 2020, arXiv:1910.07104 (its variant with the logit of the true class)
 public final class OrthogonalGradientDescent: ConfigurableMethod {
   public static let card = MethodCard(
@@ -64,6 +63,7 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
     Double(20 * 7 * max(1, step.pasts) * (options.integer("directions") ?? 0)) / Double(6 * step.tokens)
   }
+  public static let constrainsSteps = true
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
 
   /// ∂z[y]/∂z: one at the observed token.

@@ -100,6 +100,7 @@ public final class RiemannianWalk: ConfigurableMethod {
     return [QuadraticPull(strength: Float(2 * strength), curvature: importance, anchor: anchor, form: form)]
   }
 
+  public static let observesGradient = true
   public func observe(_ step: StepScope) {
     steps += 1
     for parameter in step.moving {

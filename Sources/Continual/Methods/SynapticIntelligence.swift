@@ -77,6 +77,7 @@ public final class SynapticIntelligence: ConfigurableMethod {
     return [QuadraticPull(strength: Float(2 * strength), curvature: importance, anchor: anchor, form: form)]
   }
 
+  public static let observesGradient = true
   public func observe(_ step: StepScope) {
     for parameter in step.moving {
       let range = parameter.range

@@ -178,6 +178,7 @@ extension GradientMemoryMethod {
     // The parameters before the step, and a gradient for each past (A-GEM: one for all).
     8 * (options.integer("budget_tokens") ?? 0) + 4 * parameters * (1 + (schema.name == "gem" ? pasts : 1))
   }
+  public static var constrainsSteps: Bool { true }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }
   public func stageWillBegin(_ scope: StageScope) throws { memory.begin(scope) }
   public func compose(_ batch: inout Composition) { memory.look(at: batch) }
