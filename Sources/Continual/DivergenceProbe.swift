@@ -24,12 +24,13 @@ public enum DivergenceProbe {
   public static let sequences = 8
   /// Predicted nats: large against rounding, small against the quadratic regime.
   static let target = 0.005
-  /// Classes that are compared one by one; the others count as one outcome.
-  static let width = 512
+  /// Probabilities that are held at once: of all classes, or those that a list leaves out would take their share of the
+  /// divergence along. Of a longer sequence some places are looked at.
+  static let heldProbabilities = 1 << 22
 
   /// nil where nothing can be predicted: no sequence, or a curvature of 0.
   ///
-  /// - Cost: three forward passes over the sequences
+  /// - Cost: four forward passes over the sequences, one by one
   static func measure(
     _ scope: ConsolidationScope, sequences: [Exemplar], predicted: (Tensor) -> Double, random: RandomStream
   ) -> Reading? {
@@ -45,34 +46,49 @@ public enum DivergenceProbe {
     let unscaled = predicted(direction)
     guard unscaled > 0, unscaled.isFinite else { return nil }
     backend.scale(direction, by: Float((target / unscaled).squareRoot()))
-    let soft = network.softTargets(
-      for: sequences, count: width, temperature: 1, batchTokens: scope.batchTokens, makeBatches: scope.makeBatches,
-      on: backend)
-    var taught = sequences
-    for index in taught.indices {
-      taught[index].soft = soft[index]
-      (taught[index].weight, taught[index].softWeight) = (0, 1)
-    }
-    let batches = taught.runs(ofTokens: scope.batchTokens).flatMap { scope.makeBatches(Array($0)) }
     var (sum, scored) = (0.0, 0)
     for sign: Float in [1, -1] {
       let moved = backend.copied(store.values)
       backend.add(direction, scaled: sign, into: moved)
-      store.with(moved) {
-        for batch in batches {
-          guard let objectives = batch.objectives else { continue }
-          let seed = ObjectiveSeed(objectives, scale: 1)
-          let hidden = network.forward(batch, recording: false, on: backend).hidden
-          network.head(batch.head).forEachBlock(hidden, batch: batch, on: backend) { logits, places in
-            let losses = backend.empty(1, places.count)
-            seed.seed(
-              logits, targets: places.map { batch.targets[Int($0)] }, rows: places, losses: losses, on: backend)
+      for sequence in sequences {
+        let classes = scope.makeBatches([sequence]).map { network.head($0.head).linear.outputs }.max() ?? 1
+        var asked = sequence.thinned(to: max(1, heldProbabilities / classes))
+        asked.soft =
+          network.softTargets(
+            for: [asked], count: classes, temperature: 1, batchTokens: scope.batchTokens,
+            makeBatches: scope.makeBatches, on: backend)[0]
+        (asked.weight, asked.softWeight) = (0, 1)
+        store.with(moved) {
+          for batch in scope.makeBatches([asked]) {
+            guard let objectives = batch.objectives else { continue }
+            let seed = ObjectiveSeed(objectives, scale: 1)
+            let hidden = network.forward(batch, recording: false, on: backend).hidden
+            network.head(batch.head).forEachBlock(hidden, batch: batch, on: backend) { logits, places in
+              let losses = backend.empty(1, places.count)
+              seed.seed(
+                logits, targets: places.map { batch.targets[Int($0)] }, rows: places, losses: losses, on: backend)
+            }
+            sum += seed.sums.soft
+            scored += batch.scored
           }
-          sum += seed.sums.soft
-          scored += batch.scored
         }
       }
     }
     return Reading(predicted: target, measured: sum / Double(max(1, scored)))
+  }
+}
+
+extension Exemplar {
+  /// The sequence with at most so many scored places, evenly spread.
+  fileprivate func thinned(to count: Int) -> Exemplar {
+    let places = targets.indices.filter { targets[$0] >= 0 }
+    guard places.count > count else { return self }
+    var thinned = self
+    for place in places { thinned.targets[place] = -1 }
+    for index in 0..<count {
+      let place = places[index * places.count / count]
+      thinned.targets[place] = targets[place]
+    }
+    return thinned
   }
 }

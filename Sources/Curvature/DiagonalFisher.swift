@@ -16,7 +16,7 @@ public enum DiagonalFisher {
   /// Estimates F over batches of whole sequences, in the mode the model is evaluated in.
   ///
   /// F = Σ_s g_s² / scored tokens (unit sequence; see `FisherRecipe` for the others)
-  /// - Throws: `FisherError` where the expected Fisher would take too many passes
+  /// - Throws: `FisherError` where the expected Fisher would take too many passes, or F is not finite
   /// - Cost: one forward pass; one backward pass a draw, k + 1 of the k likeliest labels; no optimizer
   public static func estimate(
     _ network: any Network, over batches: some Sequence<Batch>, recipe: FisherRecipe, random: RandomStream,
@@ -47,6 +47,7 @@ public enum DiagonalFisher {
       (squares, divisor) = (sink.finish(), count.batches * count.draws)
     }
     backend.scale(squares, by: 1 / Float(max(1, divisor)))
+    try FisherError.check(squares, of: network.parameters, on: backend)
     return FisherEstimate(values: squares, recipe: recipe, sequences: count.sequences, scoredTokens: count.scored)
   }
 

@@ -5,6 +5,26 @@ import TensorCore
 /// A Fisher that cannot be had by the wanted recipe.
 public struct FisherError: Error, Sendable, CustomStringConvertible {
   public let description: String
+
+  /// Refuses an estimate with infinite or undefined numbers, by the name of the first parameter that has any.
+  ///
+  /// - Shapes: values [1, P]
+  public static func check(
+    _ values: Tensor, quantity: String = "Fisher information", of store: ParameterStore, on backend: any Backend
+  ) throws(FisherError) {
+    // A sum of squares may overflow where all of them are finite.
+    guard !backend.dot(values, values).isFinite else { return }
+    for parameter in store.parameters { try check(values.slice(parameter.range), quantity: quantity, of: parameter.name) }
+  }
+  static func check(
+    _ values: Tensor, quantity: String = "Fisher information", of name: String
+  ) throws(FisherError) {
+    guard !values.toArray().allSatisfy(\.isFinite) else { return }
+    throw FisherError(
+      description: """
+        the \(quantity) of \(name) is not finite: gradients overflow or are undefined at these parameters
+        """)
+  }
 }
 
 /// What passes have seen.

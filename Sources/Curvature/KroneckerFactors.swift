@@ -13,6 +13,7 @@ public final class KroneckerFactors: GradientSink {
   public static let largestSide = 16_384
 
   public let needsWholeSegments = true
+  private let store: ParameterStore
   private let diagonal: PerSequenceMoments
   private let backend: any Backend
   private struct Layer {
@@ -29,6 +30,7 @@ public final class KroneckerFactors: GradientSink {
   private var order: [ObjectIdentifier] = []
 
   public init(_ store: ParameterStore, on backend: any Backend) {
+    self.store = store
     diagonal = PerSequenceMoments(store, .squares, on: backend)
     self.backend = backend
   }
@@ -79,15 +81,19 @@ public final class KroneckerFactors: GradientSink {
   /// everything else, 0 where a layer has factors.
   ///
   /// To be called once, after all passes.
-  public func finish(_ seen: FisherCount) -> (curvature: KroneckerCurvature, diagonal: Tensor) {
+  /// - Throws: `FisherError` where a number is not finite
+  public func finish(_ seen: FisherCount) throws(FisherError) -> (curvature: KroneckerCurvature, diagonal: Tensor) {
     let draws = Float(max(1, seen.draws))
     backend.scale(diagonal.sums, by: 1 / (Float(max(1, seen.scored)) * draws))
+    try FisherError.check(diagonal.sums, of: store, on: backend)
     var blocks: [KroneckerCurvature.Block] = []
     for key in order {
       guard let layer = layers[key] else { continue }
       backend.scale(layer.input, by: 1 / Float(max(1, layer.rows)))
+      if let first = layer.members.first { try FisherError.check(layer.input, of: first.name) }
       for (member, output) in zip(layer.members, layer.outputs) {
         backend.scale(output, by: 1 / (Float(max(1, seen.scored)) * draws))
+        try FisherError.check(output, of: member.name)
         let isOutputFirst = layer.layout == .outputByInput
         blocks.append(
           KroneckerCurvature.Block(

@@ -295,6 +295,112 @@ final class Idle: Network {
     #expect(throws: MemoryState.Missing.self) { try again.restore(from: MemoryState()) }
   }
 
+  // MARK: What consolidation takes
+
+  private func expected(_ world: RowWorld, _ structure: FisherRecipe.Structure = .diagonal) -> FisherRecipe {
+    FisherRecipe(labels: .expected, unit: .sequence, structure: structure, examples: 100)
+  }
+
+  /// F of each past is taken at the parameters as they are then, by the task alone: no pull, no leftover of the past before.
+  @Test func eachPastsFisherIsItsOwn() throws {
+    let world = RowWorld()
+    let ewc = ElasticWeightConsolidation(
+      .init(strength: .fixed(50), fisher: expected(world)), world.store, on: world.backend)
+    func fisher() throws -> [Float] {
+      try DiagonalFisher.estimate(
+        world.network, over: world.batches(world.exemplars), recipe: expected(world), random: RandomStream(seed: 3),
+        on: world.backend
+      ).values.toArray()
+    }
+    var wanted = [Float](repeating: 0, count: world.store.count)
+    for past in 0..<3 {
+      if past > 0 {
+        try ewc.stageWillBegin(world.stage(past))
+        let train = world.trainer()
+        for _ in 0..<5 {
+          _ = train(world.batches(world.exemplars), learningRate: 0.05, maximumNorm: 0, methods: [ewc])
+        }
+      }
+      for (i, value) in try fisher().enumerated() { wanted[i] += value }
+      try ewc.consolidate(world.past(past))
+      let found = try #require(ewc.pulls[0].curvature?.toArray())
+      for (a, b) in zip(found, wanted) { #expect(abs(a - b) <= 1e-5 * b + 1e-10) }
+      #expect(ewc.pulls[0].anchor.toArray() == world.store.values.toArray())
+    }
+    #expect(wanted.contains { $0 > 1e-4 })
+  }
+
+  /// Posterior units from consolidation itself: Σ γᵏ N_k F_k over N_new, also for factors.
+  @Test(arguments: [FisherRecipe.Structure.diagonal, .kronecker]) func pastsWeighAsTheirTokens(
+    structure: FisherRecipe.Structure
+  ) throws {
+    let world = RowWorld(hidden: [])
+    func method(_ strength: ElasticWeightConsolidation.Strength) -> ElasticWeightConsolidation {
+      ElasticWeightConsolidation(
+        .init(strength: strength, decay: 0.5, form: .coupled, fisher: expected(world, structure)), world.store,
+        on: world.backend)
+    }
+    let posterior = method(.posterior)
+    // The same place twice: 0.5·3000·F + 500·F over 24 tokens of the stage.
+    try posterior.consolidate(world.past(0, tokens: 3000))
+    try posterior.consolidate(world.past(1, tokens: 500))
+    let once = method(.fixed(2000 / 24.0))
+    try once.consolidate(world.past(0, tokens: 7))
+    for index in world.store.values.buffer.indices { world.store.values.buffer[index] += 0.1 * Float(index % 3) }
+    let penalties = try [posterior, once].map { method in
+      try method.stageWillBegin(world.stage())
+      return world.trainer(.sgd)(
+        world.batches(world.exemplars), learningRate: 0, maximumNorm: 0, methods: [method]
+      ).penalty
+    }
+    #expect(penalties[0] > 0.01 && abs(penalties[0] - penalties[1]) < 1e-4 * penalties[1], "\(penalties)")
+  }
+
+  /// A curvature of which a number is infinite or undefined is refused by name, not held on to.
+  @Test(arguments: ["diagonal", "kronecker", "mas"]) func whatIsNotFiniteIsRefused(kind: String) throws {
+    let world = RowWorld(hidden: [])
+    let method: any ContinualMethod =
+      kind == "mas"
+      ? MemoryAwareSynapses(strength: 1, examples: 100, world.store, on: world.backend)
+      : ElasticWeightConsolidation(
+        .init(
+          strength: .fixed(1), fisher: expected(world, kind == "kronecker" ? .kronecker : .diagonal)),
+        world.store, on: world.backend)
+    let weight = try #require(world.store.parameters.first { $0.shape.count == 2 })
+    weight.value.buffer[1] = .nan
+    #expect {
+      try method.consolidate(world.past(0))
+    } throws: { error in
+      // With one undefined logit no gradient of the layer is defined.
+      "\(error)".contains("heads.0.") && "\(error)".contains("not finite")
+    }
+  }
+
+  // MARK: The self-test
+
+  /// Predicted and measured divergence agree along a random direction, over a few classes and over many of which none is
+  /// likely; the reading is told and kept.
+  @Test(arguments: [FisherRecipe.Structure.diagonal, .kronecker], [12, 1500]) func theSelfTestMeasuresWhatIsPredicted(
+    structure: FisherRecipe.Structure, classes: Int
+  ) throws {
+    let world = RowWorld(inputs: 6, hidden: [], classes: classes, rows: 8)
+    var notes: [String] = []
+    let ewc = ElasticWeightConsolidation(
+      .init(strength: .fixed(1), fisher: expected(world, structure)), world.store, on: world.backend)
+    try ewc.consolidate(world.past(0) { notes.append($0) })
+    let state = MemoryState()
+    ewc.write(to: state)
+    let reading = try state.doubles("divergence")
+    #expect(reading.count == 2 && notes.contains { $0.contains("self-test") })
+    let ratio = reading[1] / reading[0]
+    #expect((0.6...1.6).contains(ratio), "measured \(reading[1]), predicted \(reading[0])")
+    let again = ElasticWeightConsolidation(ewc.settings, world.store, on: world.backend)
+    try again.restore(from: state)
+    let copy = MemoryState()
+    again.write(to: copy)
+    #expect(try copy.doubles("divergence") == reading)
+  }
+
   func consolidation(_ world: VectorWorld) -> ConsolidationScope {
     ConsolidationScope(
       network: Idle(world.store), backend: world.backend, past: 0, name: "base", sequences: [], isReal: true, tokens: 1,

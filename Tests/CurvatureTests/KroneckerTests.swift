@@ -48,7 +48,7 @@ private final class Recording: GradientSink {
     let sink = KroneckerFactors(network.parameters, on: backend)
     let seen = try FisherPass.run(
       network, over: batches, labels: labels, examples: 100, random: RandomStream(seed: 1), into: sink, on: backend)
-    return sink.finish(seen)
+    return try sink.finish(seen)
   }
 
   /// A = Σ x xᵀ / positions and G = Σ d dᵀ / scored tokens of every linear layer, joined or not, of both layouts; the
@@ -112,6 +112,57 @@ private final class Recording: GradientSink {
     #expect(abs(Float(found) - wanted) < 1e-5 * wanted)
     for (value, probability) in zip(bias.view(of: diagonal).toArray(), p) {
       #expect(abs(value - probability * (1 - probability)) < 1e-6)
+    }
+  }
+
+  /// The gradient of one logit at the only place.
+  private struct LogitSeed: HeadSeed {
+    let index: Int
+    mutating func seed(
+      _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+    ) {
+      backend.fill(losses, 0)
+      backend.fill(logits, 0)
+      logits.buffer[index] = 1
+    }
+  }
+
+  /// For one example every layer of a deep network has its own block of the Gauss–Newton matrix: Jᵀ(diag p − ppᵀ)J.
+  @Test func isTheGaussNewtonMatrixOfEveryLayerForOneExample() throws {
+    let network = MLP(
+      MLPConfiguration(inputs: 5, hiddenSizes: [6, 4], classes: [3]), random: RandomStream(seed: 2), on: backend)
+    let x: [Float] = [0.3, -1, 2, 0.5, 1]
+    let batch = Batch(features: backend.tensor(x, 1, 5), labels: [1])
+    let (curvature, _) = try factors(network, [batch], .expected)
+    #expect(curvature.blocks.count == 3)
+    let logits = network.head(0).linear.forward(
+      network.forward(batch, recording: false, on: backend).hidden, on: backend)
+    let probabilities = backend.empty(1, 3)
+    backend.softmax(logits, into: probabilities)
+    let p = probabilities.toArray().map(Double.init)
+    let jacobian = (0..<3).map { index in
+      let sink = Accumulator(network.parameters, on: backend)
+      _ = network.backward(batch, seed: LogitSeed(index: index), sink: sink, on: backend)
+      return sink.gradient.toArray().map(Double.init)
+    }
+    for block in curvature.blocks {
+      let (left, right) = (block.left.toArray().map(Double.init), block.right.toArray().map(Double.init))
+      let (n, m, first) = (block.left.rows, block.right.rows, block.parameter.range.lowerBound)
+      var largest = 0.0
+      for a in 0..<n * m {
+        for b in 0..<n * m {
+          var wanted = 0.0
+          for c in 0..<3 {
+            for d in 0..<3 {
+              wanted += jacobian[c][first + a] * ((c == d ? p[c] : 0) - p[c] * p[d]) * jacobian[d][first + b]
+            }
+          }
+          let found = left[a / m * n + b / m] * right[a % m * m + b % m]
+          largest = max(largest, abs(wanted))
+          #expect(abs(found - wanted) < 1e-5 * max(1, abs(wanted)))
+        }
+      }
+      #expect(largest > 1e-3, "\(block.parameter.name)")
     }
   }
 

@@ -60,7 +60,7 @@ import Testing
       let seen = try FisherPass.run(
         network, over: [examples(9)], labels: labels, examples: 100, random: RandomStream(seed: 1), into: sink,
         on: backend)
-      return sink.finish(seen)
+      return try sink.finish(seen)
     }
     let (found, wanted) = (try factors(.topK(count: 4)), try factors(.expected))
     #expect(found.curvature.blocks.count == 2 && wanted.curvature.blocks.count == 2)

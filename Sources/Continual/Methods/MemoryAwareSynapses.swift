@@ -80,6 +80,7 @@ public final class MemoryAwareSynapses: ConfigurableMethod {
       scored += batch.scored
     }
     backend.scale(sink.sums, by: 1 / Float(max(1, scored)))
+    try FisherError.check(sink.sums, quantity: "importance", of: store, on: backend)
     if let importance { backend.add(sink.sums, scaled: 1, into: importance) } else { importance = sink.sums }
     anchor = backend.copied(store.values)
     scope.note(
