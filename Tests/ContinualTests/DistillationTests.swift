@@ -9,6 +9,166 @@ import TestKit
 import Testing
 import Training
 
+// MARK: By hand
+
+/// softmax(z/T) in double.
+private func softened(_ logits: [Float], _ temperature: Double) -> [Double] {
+  let exponentials = logits.map { Maths.exp(Double($0) / temperature) }
+  let total = exponentials.reduce(0, +)
+  return exponentials.map { $0 / total }
+}
+
+/// T²·KL(teacher ‖ student) of two rows of logits, the teacher's `count` likeliest classes one by one and the others as
+/// one outcome.
+private func divergence(_ teacher: [Float], _ student: [Float], temperature: Double, count: Int) -> Double {
+  let (q, p) = (softened(teacher, temperature), softened(student, temperature))
+  var (sum, restOfQ, restOfP) = (0.0, 0.0, 0.0)
+  for (rank, index) in q.indices.sorted(by: { q[$0] > q[$1] }).enumerated() {
+    if rank < count {
+      sum += q[index] * Maths.log(q[index] / p[index])
+    } else {
+      restOfQ += q[index]
+      restOfP += p[index]
+    }
+  }
+  if count < q.count { sum += restOfQ * Maths.log(restOfQ / restOfP) }
+  return temperature * temperature * sum
+}
+
+/// −log p(target) of a row of logits.
+private func surprise(_ logits: [Float], _ target: Int32) -> Double { -Maths.log(softened(logits, 1)[Int(target)]) }
+
+/// Logits of every place of a batch.
+private func outputs(_ network: any Network, _ batch: Batch, on backend: any Backend) -> [[Float]] {
+  let hidden = network.forward(batch, recording: false, on: backend).hidden
+  let all = network.head(batch.head).linear.forward(hidden, on: backend)
+  return (0..<all.rows).map { all.rows($0..<$0 + 1).toArray() }
+}
+
+/// Moves every parameter.
+private func stir(_ store: ParameterStore, seed: UInt64, on backend: any Backend) {
+  var random = RandomStream(seed: seed)
+  let way = backend.tensor((0..<store.count).map { _ in Float(random.normal()) }, 1, store.count)
+  backend.add(way, scaled: 0.2, into: store.values)
+}
+
+// MARK: Worlds
+
+/// A stage's rows and what methods add to them.
+private func composed(_ stage: [Exemplar], _ methods: [any ContinualMethod], _ world: RowWorld) -> Composition {
+  var composition = Composition(
+    stage, network: world.network, backend: world.backend, batchTokens: 8, makeBatches: { world.batches($0) })
+  for method in methods { method.compose(&composition) }
+  return composition
+}
+
+/// A tiny language model and a few sequences.
+private struct TextWorld {
+  /// Places without a target stand at the beginning, in between and at the end.
+  static let sequences = [
+    Exemplar(inputs: [1, 2, 3, 2, 5], targets: [2, -1, 2, 5, -1]),
+    Exemplar(inputs: [4, 4, 0], targets: [-1, 0, 7]),
+    Exemplar(inputs: [9], targets: [3]),
+    Exemplar(inputs: [6, 7, 8, 1, 1, 2, 10], targets: [-1, -1, 1, -1, 2, 10, 4]),
+  ]
+  let backend = CPUBackend(threads: 2)
+  let network: Transformer
+  var store: ParameterStore { network.parameters }
+
+  init() throws {
+    var c = TransformerConfiguration(
+      architecture: "llama", vocabularySize: 11, hiddenSize: 8, intermediateSize: 12, layers: 2, heads: 2, keyHeads: 1,
+      contextLength: 16, epsilon: 1e-5, ropeTheta: 10000, tiesHead: true)
+    c.initializerRange = 0.4
+    network = try ModelCatalog.initialize(c, random: RandomStream(seed: 5), on: backend)
+  }
+  func batches(_ sequences: [Exemplar]) -> [Batch] { sequences.isEmpty ? [] : [Batch(sequences)] }
+  /// Consolidates the base and begins a stage.
+  func begin(_ method: any ContinualMethod) throws {
+    try method.consolidate(
+      ConsolidationScope(
+        network: network, backend: backend, past: 0, name: "base", sequences: Self.sequences, isReal: true, tokens: 10,
+        batchTokens: 16, makeBatches: { batches($0) }, random: RandomStream(seed: 9), note: { _ in }))
+    try method.stageWillBegin(
+      StageScope(network: network, stage: 1, name: "s", tokens: 10, random: RandomStream(seed: 5)))
+  }
+  /// - Parameter asked: the network that methods find in the composition
+  func compose(_ sequences: [Exemplar], _ method: any ContinualMethod, asking asked: any Network) -> Composition {
+    var composition = Composition(
+      sequences, network: asked, backend: backend, batchTokens: 16, makeBatches: { batches($0) })
+    method.compose(&composition)
+    return composition
+  }
+  func trainer() -> TrainStep {
+    TrainStep(
+      network, optimizer: Optimizer(OptimizerSettings(kind: .sgd), store, on: backend), on: backend)
+  }
+  /// Targets and logits of the scored places of all sequences.
+  func scored() -> [(target: Int32, logits: [Float])] {
+    let batch = Batch(Self.sequences)
+    var scored: [(target: Int32, logits: [Float])] = []
+    for (target, logits) in zip(batch.targets, outputs(network, batch, on: backend)) where target >= 0 {
+      scored.append((target, logits))
+    }
+    return scored
+  }
+}
+
+/// A network that counts the tokens it is asked about.
+private final class Witness: Network {
+  private let network: any Network
+  private(set) var tokens = 0
+  var parameters: ParameterStore { network.parameters }
+  init(_ network: any Network) { self.network = network }
+  func head(_ index: Int) -> Head { network.head(index) }
+  func forward(_ batch: Batch, recording: Bool, on backend: any Backend) -> (hidden: Tensor, pullback: NetworkPullback?)
+  {
+    tokens += batch.count
+    return network.forward(batch, recording: recording, on: backend)
+  }
+}
+
+/// A classifier with a head for each of three tasks of eight rows.
+private struct HeadWorld {
+  let backend = CPUBackend(threads: 1)
+  let network: MLP
+  let rows: [[Float]]
+
+  init() {
+    network = MLP(
+      MLPConfiguration(inputs: 4, hiddenSizes: [6], classes: [3, 2, 4]), random: RandomStream(seed: 2), on: backend)
+    var random = RandomStream(seed: 3)
+    rows = (0..<24).map { _ in (0..<4).map { _ in Float(random.normal()) } }
+  }
+  func task(_ index: Int) -> [Exemplar] {
+    (0..<8).map { Exemplar(inputs: [Int32(8 * index + $0)], targets: [Int32($0 % 2)]) }
+  }
+  /// One for each head that answers.
+  func batches(_ exemplars: [Exemplar]) -> [Batch] {
+    let heads = exemplars.map { $0.head ?? Int($0.inputs[0]) / 8 }
+    return Set(heads).sorted().map { head in
+      let sources = exemplars.indices.filter { heads[$0] == head }
+      let chosen = sources.map { exemplars[$0] }
+      let features = backend.tensor(chosen.flatMap { rows[Int($0.inputs[0])] }, chosen.count, 4)
+      var batch = Batch(features: features, labels: chosen.map { $0.targets[0] }, head: head)
+      batch.sources = sources
+      batch.objectives = Objectives(chosen)
+      return batch
+    }
+  }
+  /// What a head says about rows of any task.
+  func logits(_ exemplars: [Exemplar], head: Int) -> [[Float]] {
+    let features = backend.tensor(exemplars.flatMap { rows[Int($0.inputs[0])] }, exemplars.count, 4)
+    let labels = [Int32](repeating: 0, count: exemplars.count)
+    return outputs(network, Batch(features: features, labels: labels, head: head), on: backend)
+  }
+  func past(_ index: Int) -> ConsolidationScope {
+    ConsolidationScope(
+      network: network, backend: backend, past: index, name: "p", sequences: task(index % 3), isReal: true, tokens: 8,
+      batchTokens: 8, makeBatches: { batches($0) }, random: RandomStream(seed: 4), note: { _ in })
+  }
+}
+
 @Suite struct DistillationTests {
   // MARK: Distillation
 
@@ -75,7 +235,199 @@ import Training
     #expect(world.compose(world.exemplars, [lwf])[0].objectives != nil)
   }
 
+  /// Places without a target between scored ones: every scored place has its own teacher, and the mean is over them.
+  @Test(arguments: [2, 11], [1.0, 2.0]) func unscoredPlacesShiftNoTeacher(topK: Int, temperature: Double) throws {
+    let world = try TextWorld()
+    let lwf = LearningWithoutForgetting(
+      alpha: 0.5, temperature: temperature, topK: topK, world.store, on: world.backend)
+    try world.begin(lwf)
+    let before = world.scored()
+    try #require(before.count == 10)
+    func report(ofTargets weight: Float) -> StepReport {
+      var taught = world.compose(TextWorld.sequences, lwf, asking: world.network).stage
+      for index in taught.indices { taught[index].weight = weight }
+      return world.trainer()([Batch(taught)], learningRate: 0, maximumNorm: 0)
+    }
+    let rest = report(ofTargets: 0)
+    #expect(abs(rest.softLoss) < 1e-5 && rest.gradientNorm < 1e-4)
+    stir(world.store, seed: 7, on: world.backend)
+    let after = world.scored()
+    let moved = report(ofTargets: 1)
+    var (loss, softLoss) = (0.0, 0.0)
+    for (was, now) in zip(before, after) {
+      loss += surprise(now.logits, now.target) / 10
+      softLoss += 0.5 * divergence(was.logits, now.logits, temperature: temperature, count: topK) / 10
+    }
+    #expect(softLoss > 1e-3 && abs(moved.softLoss - softLoss) < 1e-5 * max(1, softLoss))
+    #expect(moved.targets == 10 && abs(moved.loss - loss) < 1e-5 * max(1, loss))
+  }
+
+  /// Answers of a teacher that is asked once about every sequence are those it would give in later epochs, however
+  /// these are ordered and batched.
+  @Test func rememberedAnswersAreThoseOfTheTeacher() throws {
+    let epochs = [[[0, 1], [2, 3]], [[3, 0, 2], [1]]]
+    func course(isCached: Bool) throws -> (softLosses: [Double], values: [Float], asked: [Int]) {
+      let world = try TextWorld()
+      let lwf = LearningWithoutForgetting(
+        alpha: 1, temperature: 2, topK: 4, isCached: isCached, world.store, on: world.backend)
+      try world.begin(lwf)
+      let (train, witness) = (world.trainer(), Witness(world.network))
+      var (softLosses, asked): ([Double], [Int]) = ([], [])
+      for epoch in epochs {
+        for rows in epoch {
+          let composition = world.compose(rows.map { TextWorld.sequences[$0] }, lwf, asking: witness)
+          let report = train(composition.batches, learningRate: 0.1, maximumNorm: 0, methods: [lwf])
+          softLosses.append(report.softLoss)
+        }
+        asked.append(witness.tokens)
+      }
+      return (softLosses, world.store.values.toArray(), asked)
+    }
+    let (online, cached) = (try course(isCached: false), try course(isCached: true))
+    #expect(online.asked == [16, 32] && cached.asked == [16, 16])
+    #expect(online.softLosses.dropFirst().allSatisfy { $0 > 1e-4 })
+    for (a, b) in zip(online.softLosses, cached.softLosses) { #expect(abs(a - b) < 1e-5) }
+    for (a, b) in zip(online.values, cached.values) { #expect(abs(a - b) < 1e-5) }
+  }
+
+  /// The same text with other scored places is another question to a teacher that remembers its answers.
+  @Test func rememberedAnswersBelongToTheirPlaces() throws {
+    let world = try TextWorld()
+    func method(_ isCached: Bool) throws -> LearningWithoutForgetting {
+      let lwf = LearningWithoutForgetting(
+        alpha: 1, temperature: 2, topK: 4, isCached: isCached, world.store, on: world.backend)
+      try world.begin(lwf)
+      return lwf
+    }
+    let (online, cached) = (try method(false), try method(true))
+    let inputs = TextWorld.sequences[0].inputs
+    for targets: [Int32] in [[-1, -1, -1, 5, -1], [2, -1, 2, 5, -1], [2, 3, 2, 5, 1]] {
+      let sequence = Exemplar(inputs: inputs, targets: targets)
+      let (remembered, asked) = (
+        world.compose([sequence], cached, asking: world.network), world.compose([sequence], online, asking: world.network)
+      )
+      #expect(remembered.stage[0].soft?.classes == asked.stage[0].soft?.classes)
+      #expect(remembered.stage[0].soft?.classes.count == 4 * sequence.scored)
+    }
+  }
+
+  /// Rows that come with distributions of their own are learned from those, not from the teacher.
+  @Test func distributionsOfBufferedRowsStand() throws {
+    let world = RowWorld()
+    let lwf = LearningWithoutForgetting(alpha: 1.5, rows: .all, world.store, on: world.backend)
+    try lwf.consolidate(world.past(0))
+    try lwf.stageWillBegin(world.stage())
+    var own = world.exemplars[7]
+    own.soft = SoftTargets(width: 1, classes: [2], values: [-0.5], temperature: 1)
+    own.softWeight = 0.25
+    var composition = Composition(
+      [world.exemplars[0]], network: world.network, backend: world.backend, batchTokens: 8,
+      makeBatches: { world.batches($0) })
+    composition.rehearsed = [own, world.exemplars[3]]
+    lwf.compose(&composition)
+    #expect(composition.rehearsed[0] == own)
+    #expect(composition.rehearsed[1].softWeight == 1.5 && composition.stage[0].softWeight == 1.5)
+    #expect(composition.rehearsed[1].soft?.temperature == 2)
+  }
+
+  /// In each stage the rehearsed rows, and they alone, have the model as the stage found it for a teacher.
+  @Test func rehearsedRowsAloneAreTaught() throws {
+    let world = RowWorld()
+    let replay = ExperienceReplay(ratio: 0.5, budgetTokens: 12, selection: .reservoir)
+    let lwf = LearningWithoutForgetting(
+      alpha: 1.5, temperature: 2, rows: .rehearsed, world.store, on: world.backend)
+    let methods: [any ContinualMethod] = [replay, lwf]
+    for method in methods { try method.consolidate(world.past(0)) }
+    let all = world.batches(world.exemplars)[0]
+    for stage in 1...2 {
+      for method in methods { try method.stageWillBegin(world.stage(stage)) }
+      let before = outputs(world.network, all, on: world.backend)
+      for isMoved in [false, true] {
+        if isMoved { stir(world.store, seed: UInt64(stage), on: world.backend) }
+        let after = outputs(world.network, all, on: world.backend)
+        let composition = composed(Array(world.exemplars.prefix(6)), methods, world)
+        try #require(composition.rehearsed.count == 6)
+        #expect(composition.stage == Array(world.exemplars.prefix(6)))
+        #expect(composition.rehearsed.allSatisfy { $0.weight == 1 && $0.softWeight == 1.5 })
+        var softLoss = 0.0
+        for exemplar in composition.rehearsed {
+          let row = Int(exemplar.inputs[0])
+          softLoss += 1.5 * divergence(before[row], after[row], temperature: 2, count: 3) / 12
+        }
+        let report = world.trainer()(composition.batches, learningRate: 0, maximumNorm: 0)
+        #expect(abs(report.softLoss - softLoss) < 1e-5 * max(1, softLoss))
+        #expect(isMoved ? softLoss > 1e-3 : softLoss == 0)
+      }
+      for method in methods { try method.consolidate(world.past(stage)) }
+    }
+  }
+
+  /// Beside a stage with a head of its own every earlier head is asked about the new rows, each with the weight α; the
+  /// loss of the targets stays that of the stage's head.
+  @Test func earlierHeadsAnswerOnNewRows() throws {
+    let world = HeadWorld()
+    let store = world.network.parameters
+    let lwf = LearningWithoutForgetting(alpha: 0.7, temperature: 2, store, on: world.backend)
+    try lwf.consolidate(world.past(0))
+    let train = TrainStep(
+      world.network, optimizer: Optimizer(OptimizerSettings(), store, on: world.backend), on: world.backend)
+    for (stage, task, taught) in [(1, 1, [0]), (2, 2, [0, 1]), (3, 0, [0, 1, 2])] {
+      try lwf.stageWillBegin(
+        StageScope(network: world.network, stage: stage, name: "s", tokens: 8, random: RandomStream(seed: 5)))
+      let rows = world.task(task)
+      let before = taught.map { world.logits(rows, head: $0) }
+      stir(store, seed: UInt64(stage), on: world.backend)
+      let after = taught.map { world.logits(rows, head: $0) }
+      var composition = Composition(
+        rows, network: world.network, backend: world.backend, batchTokens: 8, makeBatches: { world.batches($0) })
+      lwf.compose(&composition)
+      let beside = taught.filter { $0 != task }.flatMap { [Int?](repeating: $0, count: 8) }
+      #expect(composition.rehearsed.map(\.head) == beside)
+      var (loss, softLoss) = (0.0, 0.0)
+      for (was, now) in zip(before.joined(), after.joined()) {
+        softLoss += 0.7 * divergence(was, now, temperature: 2, count: was.count) / 8
+      }
+      for (exemplar, now) in zip(rows, world.logits(rows, head: task)) {
+        loss += surprise(now, exemplar.targets[0]) / 8
+      }
+      let report = train(composition.batches, learningRate: 0, maximumNorm: 0)
+      #expect(softLoss > 1e-3 && abs(report.softLoss - softLoss) < 1e-5 * max(1, softLoss))
+      #expect(report.targets == 8 && abs(report.loss - loss) < 1e-5 * max(1, loss))
+      try lwf.consolidate(world.past(stage))
+    }
+  }
+
   // MARK: DER
+
+  /// Of each row the largest logits are kept: their squares over the number of all classes, or the divergence with the
+  /// others as one outcome.
+  @Test(arguments: [true, false]) func derKeepsTheLargestLogits(isSquared: Bool) throws {
+    let world = RowWorld(classes: 5)
+    let der = DarkExperienceReplay(
+      alpha: 1, beta: 0, ratio: 0.5, budgetTokens: 12, selection: .reservoir, isSquared: isSquared, topK: 2)
+    try der.consolidate(world.past(0))
+    try der.stageWillBegin(world.stage())
+    let all = world.batches(world.exemplars)[0]
+    let before = outputs(world.network, all, on: world.backend)
+    stir(world.store, seed: 7, on: world.backend)
+    let after = outputs(world.network, all, on: world.backend)
+    let composition = composed(Array(world.exemplars.prefix(6)), [der], world)
+    try #require(composition.rehearsed.count == 6)
+    var softLoss = 0.0
+    for exemplar in composition.rehearsed {
+      let (kept, now) = (before[Int(exemplar.inputs[0])], after[Int(exemplar.inputs[0])])
+      if isSquared {
+        for index in kept.indices.sorted(by: { kept[$0] > kept[$1] }).prefix(2) {
+          let difference = Double(now[index]) - Double(kept[index])
+          softLoss += difference * difference / 5 / 6
+        }
+      } else {
+        softLoss += divergence(kept, now, temperature: 1, count: 2) / 6
+      }
+    }
+    let report = world.trainer()(composition.batches, learningRate: 0, maximumNorm: 0)
+    #expect(softLoss > 1e-3 && abs(report.softLoss - softLoss) < 1e-5 * max(1, softLoss))
+  }
 
   /// Stored logits that the model still gives cost nothing; moved ones cost the mean squared difference.
   @Test func derHoldsLogitsWhereTheyWere() throws {
@@ -127,6 +479,66 @@ import Training
     let losses = world.batches(world.exemplars).flatMap { world.network.negativeLogLikelihoods($0, on: world.backend) }
     let hardest = Set(losses.indices.sorted { losses[$0] > losses[$1] }.prefix(6).map { Int32($0) })
     #expect(Set(replay.rehearse(stageTokens: 6).map { $0.inputs[0] }) == hardest)
+  }
+
+  /// The gradient is (Σ of the stage's rows + w·Σ of the rehearsed ones)/all of them, the loss their mean by weight.
+  @Test(arguments: [0.25, 3]) func rehearsedRowsHaveTheirWeight(weight: Double) throws {
+    let world = RowWorld()
+    let replay = ExperienceReplay(ratio: 0.5, budgetTokens: 12, selection: .reservoir, weight: weight)
+    try replay.consolidate(world.past(0))
+    try replay.stageWillBegin(world.stage())
+    let composition = composed(Array(world.exemplars.prefix(8)), [replay], world)
+    try #require(composition.rehearsed.count == 8)
+    let train = world.trainer()
+    let report = train(composition.batches, learningRate: 0, maximumNorm: 0)
+    let found = train.accumulator.gradient.toArray()
+    func sum(_ exemplars: [Exemplar]) -> [Float] {
+      let plain = exemplars.map { Exemplar(inputs: $0.inputs, targets: $0.targets) }
+      let sink = Accumulator(world.store, on: world.backend)
+      _ = world.network.backward(
+        world.batches(plain)[0], seed: CrossEntropySeed(scale: 1), sink: sink, on: world.backend)
+      return sink.gradient.toArray()
+    }
+    let (ofStage, ofPast) = (sum(composition.stage), sum(composition.rehearsed))
+    let wanted = ofStage.indices.map { (Double(ofStage[$0]) + weight * Double(ofPast[$0])) / 16 }
+    let largest = wanted.reduce(0) { max($0, abs($1)) }
+    for (a, b) in zip(found, wanted) { #expect(abs(Double(a) - b) <= 1e-5 * largest) }
+    // The head's bias: Σ w·(p − [target])/16 from the logits.
+    let said = outputs(world.network, world.batches(world.exemplars)[0], on: world.backend)
+    let bias = try #require(world.store["heads.0.bias"])
+    var (ofBias, loss) = ([0.0, 0.0, 0.0], 0.0)
+    for (place, exemplar) in (composition.stage + composition.rehearsed).enumerated() {
+      let own = place < 8 ? 1 : weight
+      let (logits, target) = (said[Int(exemplar.inputs[0])], exemplar.targets[0])
+      for (index, p) in softened(logits, 1).enumerated() { ofBias[index] += own * p / 16 }
+      ofBias[Int(target)] -= own / 16
+      loss += own * surprise(logits, target) / (8 + 8 * weight)
+    }
+    for (a, b) in zip(found[bias.range], ofBias) { #expect(abs(Double(a) - b) < 1e-6) }
+    #expect(report.targets == 16 && abs(report.loss - loss) < 1e-5)
+  }
+
+  /// With the weight 1 rehearsed rows are rows like any other, to the bit.
+  @Test func rowsOfWeightOneArePlain() throws {
+    func course(_ lay: (RowWorld, ExperienceReplay, [Exemplar]) -> [Batch]) throws -> [UInt32] {
+      let world = RowWorld()
+      let replay = ExperienceReplay(ratio: 0.5, budgetTokens: 12, selection: .reservoir, weight: 1)
+      try replay.consolidate(world.past(0))
+      try replay.stageWillBegin(world.stage())
+      let train = world.trainer()
+      for step in 0..<4 {
+        let batches = lay(world, replay, Array(world.exemplars[4 * step..<4 * step + 8]))
+        #expect(batches.map(\.counted) == [16] && batches[0].objectives == nil)
+        _ = train(batches, learningRate: 0.05, maximumNorm: 1)
+      }
+      return world.store.values.toArray().map(\.bitPattern)
+    }
+    let rehearsed = try course { world, replay, stage in world.compose(stage, [replay]) }
+    let plain = try course { world, replay, stage in
+      let drawn = replay.rehearse(stageTokens: 8).map { Exemplar(inputs: $0.inputs, targets: $0.targets) }
+      return world.batches(stage + drawn)
+    }
+    #expect(rehearsed == plain)
   }
 
   /// Rehearsed rows learned by distillation carry no loss of their own, and still count in the mean.

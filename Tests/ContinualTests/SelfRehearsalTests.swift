@@ -10,14 +10,34 @@ import Training
 private final class Scribe {
   var prompts: [[Int32]] = []
   var lengths: Set<Int> = []
+  /// One for each time it was asked.
+  var temperatures: [Double] = []
   var notes: [String] = []
   func write(_ prompts: [[Int32]], _ length: Int, _ temperature: Double, _ random: RandomStream) -> [Exemplar] {
     self.prompts += prompts
     lengths.insert(length)
+    temperatures.append(temperature)
     return prompts.map { prompt in
       let text = prompt + [Int32](repeating: 7, count: length - prompt.count)
       return Exemplar(inputs: [0] + text.dropLast(), targets: text)
     }
+  }
+}
+
+/// A network that finds target 0 after token t the less likely the larger t is: its loss is log(1 + e^{t/8}).
+private final class Ladder: Network {
+  let parameters: ParameterStore
+  private let last: Head
+  init(on backend: any Backend) {
+    parameters = ParameterStore([ParameterDeclaration("w", [2, 2], .zeros)], on: backend)
+    parameters.values.assign([1, 0, 0, 1])
+    last = Head(Linear(parameters.parameters[0]))
+  }
+  func head(_ index: Int) -> Head { last }
+  func forward(_ batch: Batch, recording: Bool, on backend: any Backend) -> (hidden: Tensor, pullback: NetworkPullback?)
+  {
+    let logits = batch.tokens.flatMap { token -> [Float] in [Float(token) / -8, 0] }
+    return (backend.tensor(logits, batch.count, 2), nil)
   }
 }
 
@@ -97,6 +117,48 @@ private final class Scribe {
       try consolidate(rehearsal(tokens), scribe, sharing: sharing)
       #expect(scribe.prompts.count == asked)
     }
+  }
+
+  /// Texts are drawn at the temperature of the options, and those of another one are not shared.
+  @Test func textsAreWrittenAtTheirTemperature() throws {
+    let (scribe, sharing) = (Scribe(), SharedResults())
+    for temperature in [0.7, 0.7, 1.3] {
+      let options: [String: OptionValue] = [
+        "ratio": .number(0.5), "budget_tokens": .integer(200), "text_tokens": .integer(10),
+        "write_temperature": .number(temperature),
+      ]
+      let method = SelfRehearsal(
+        MethodIngredients(MethodOptions { options[$0] }, store: world.store, backend: world.backend))
+      try consolidate(method, scribe, sharing: sharing)
+    }
+    #expect(scribe.temperatures == [0.7, 1.3])
+    let plain = Scribe()
+    try consolidate(rehearsal(4), plain)
+    #expect(plain.temperatures == [1])
+  }
+
+  /// A tenth of the texts from either end of their mean losses, however long they are; fewer than ten lose none.
+  @Test(arguments: [9, 10, 29, 30]) func typicalTextsAreThoseInBetween(count: Int) throws {
+    // In a mixed order; the lower half is three times as long, so that sums of losses rank otherwise.
+    func length(_ step: Int) -> Int { step < count / 2 ? 3 : 1 }
+    let texts: [Exemplar] = (0..<count).map { index in
+      let step = 7 * index % count
+      return Exemplar(
+        inputs: [Int32](repeating: Int32(step), count: length(step)),
+        targets: [Int32](repeating: 0, count: length(step)))
+    }
+    let budget = texts.reduce(0) { $0 + $1.inputs.count }
+    let method = SelfRehearsal(ratio: 0.5, budgetTokens: budget, length: 3, filter: .typical)
+    try method.consolidate(
+      ConsolidationScope(
+        network: Ladder(on: world.backend), backend: world.backend, past: 0, name: "base", sequences: [], isReal: false,
+        tokens: 1, batchTokens: 7, makeBatches: { $0.isEmpty ? [] : [Batch($0)] }, write: { _, _, _, _ in texts },
+        random: RandomStream(seed: 4), note: { _ in }))
+    let between = Array(count / 10..<count - count / 10)
+    // Two passes over what was kept.
+    let tokens = 2 * between.reduce(0) { $0 + length($1) }
+    let steps = try rehearsed(method, tokens: tokens).map { Int($0.inputs[0]) }
+    #expect(steps.sorted() == between.flatMap { [$0, $0] })
   }
 
   @Test func savedTextsAreRehearsedAlike() throws {

@@ -164,4 +164,78 @@ import Testing
     // Four degrees of freedom.
     #expect(chiSquare < 18.47)
   }
+
+  /// T²·(Σ q·log(q/p) over the teacher's likeliest classes + q·log(q/p) of all others as one outcome): above 0, below
+  /// the divergence over all classes, and equal to it where nothing or one class is left over.
+  @Test(arguments: NamedBackend.all, [1, 1.5, 2])
+  func divergenceOfTheLikeliestAndTheRest(_ named: NamedBackend, _ temperature: Double) {
+    let backend = named.make()
+    let teacher: [[Float]] = [
+      [2, 0, -1, 0.5, 1, -0.5], [-1.5, 0.25, 1.25, -0.75, 0, 0.75], [0.3, -0.2, 0.1, 1.1, -1.3, 0.6],
+    ]
+    let student: [[Float]] = [
+      [-0.5, 1, 0.3, 0, 0.8, -1], [1.5, -1, 0.75, 0.5, -0.25, 0.2], [1.2, 0.4, -0.9, 0, 0.7, -0.3],
+    ]
+    let targets: [Int32] = [5, 0, 2]
+    func softened(_ logits: [Float], _ temperature: Double) -> [Double] {
+      let exponentials = logits.map { Maths.exp(Double($0) / temperature) }
+      let total = exponentials.reduce(0, +)
+      return exponentials.map { $0 / total }
+    }
+    func term(_ q: Double, _ p: Double) -> Double { q * Maths.log(q / p) }
+    let square = temperature * temperature
+    for count in [1, 2, 4, 5, 6] {
+      let top = backend.likeliest(
+        backend.tensor(Array(teacher.joined()), 3, 6), count: count, temperature: Float(temperature))
+      var soft = SoftRows()
+      for row in 0..<3 {
+        let range = row * count..<(row + 1) * count
+        soft.append(
+          hard: 1, soft: 0.5, temperature: Float(temperature), classes: top.classes[range], values: top.values[range])
+      }
+      let logits = backend.tensor(Array(student.joined()), 3, 6)
+      let (losses, softLosses) = (backend.empty(1, 3), backend.empty(1, 3))
+      backend.blend(logits, targets: targets, soft: soft, scale: 1, losses: losses, softLosses: softLosses)
+      let (ofTargets, ofTeachers) = (losses.toArray(), softLosses.toArray())
+      for row in 0..<3 {
+        let (q, p) = (softened(teacher[row], temperature), softened(student[row], temperature))
+        let order = q.indices.sorted { q[$0] > q[$1] }
+        var (full, wanted, restOfQ, restOfP) = (0.0, 0.0, 0.0, 0.0)
+        for (rank, index) in order.enumerated() {
+          full += square * term(q[index], p[index])
+          if rank < count {
+            wanted += square * term(q[index], p[index])
+          } else {
+            restOfQ += q[index]
+            restOfP += p[index]
+          }
+        }
+        if count < 6 { wanted += square * term(restOfQ, restOfP) }
+        let found = Double(ofTeachers[row])
+        #expect(abs(found - wanted) < 1e-5)
+        if count < 5 {
+          #expect(found > 0 && found < full - 1e-3)
+        } else {
+          #expect(abs(found - full) < 1e-5)
+        }
+        let likelihood = softened(student[row], 1)[Int(targets[row])]
+        #expect(abs(Double(ofTargets[row]) + Maths.log(likelihood)) < 1e-5)
+      }
+    }
+  }
+
+  /// Σ(z − v)² of the listed logits over the number of all classes; the others have neither loss nor gradient.
+  @Test(arguments: NamedBackend.all)
+  func squaresOfTheListedLogits(_ named: NamedBackend) {
+    let backend = named.make()
+    let logits = backend.tensor([1, -0.5, 2, 0.25, 0, 3, -1, 0.5], 2, 4)
+    var soft = SoftRows()
+    soft.append(hard: 0, soft: 0.5, temperature: 0, classes: [2, 0] as [Int32], values: [1, 1.5] as [Float])
+    soft.append(hard: 0, soft: 1, temperature: 0, classes: [1] as [Int32], values: [1] as [Float])
+    let (losses, softLosses) = (backend.empty(1, 2), backend.empty(1, 2))
+    backend.blend(logits, targets: [3, 0], soft: soft, scale: 4, losses: losses, softLosses: softLosses)
+    // (1² + 0.5²)/4 and 2²/4; scale·soft·2(z − v)/4.
+    #expect(softLosses.toArray() == [0.3125, 1])
+    #expect(logits.toArray() == [-0.5, 0, 1, 0, 0, 4, 0, 0])
+  }
 }

@@ -169,4 +169,36 @@ import Testing
     }
     #expect(lossError < bound)
   }
+
+  /// hard·(−log p(target)) + soft·D, with one class listed, some or all of them; targets on the lists and beside them.
+  @Test(arguments: [0, 1, 1.5, 2], [1, 3, 7])
+  func blend(_ temperature: Double, _ listed: Int) {
+    let (logits, teacher) = (normal(5, 7, 1), normal(5, 7, 2))
+    let hard: [Float] = [1, 0, 0.5, 1, 1]
+    let soft: [Float] = [0.75, 2, 0.5, 0, 1]
+    let targets: [Int32] = [0, 6, 3, 2, -1]
+    let top = backend.likeliest(teacher, count: listed, temperature: Float(temperature))
+    var rows = SoftRows()
+    for row in 0..<5 {
+      let range = row * listed..<(row + 1) * listed
+      rows.append(
+        hard: hard[row], soft: soft[row], temperature: Float(temperature), classes: top.classes[range],
+        values: top.values[range])
+    }
+    let (losses, softLosses) = (backend.empty(1, 5), backend.empty(1, 5))
+    let gradient = backend.copied(logits)
+    backend.blend(gradient, targets: targets, soft: rows, scale: 0.5, losses: losses, softLosses: softLosses)
+    let worst = error(of: logits, gradient) {
+      backend.blend(
+        backend.copied(logits), targets: targets, soft: rows, scale: 0.5, losses: losses, softLosses: softLosses)
+      let (ofTargets, ofTeachers) = (losses.toArray(), softLosses.toArray())
+      var total = 0.0
+      for row in 0..<5 {
+        total += 0.5 * (Double(hard[row]) * Double(ofTargets[row]) + Double(soft[row]) * Double(ofTeachers[row]))
+      }
+      return total
+    }
+    #expect(worst < bound)
+    #expect(gradient.rows(4..<5).toArray() == [Float](repeating: 0, count: 7))
+  }
 }

@@ -5,9 +5,10 @@ import Training
 
 /// mean loss(new) + α·mean D(logits kept ‖ logits) over one draw + β·mean loss over another (DER++; β = 0: DER).
 ///
-/// D is the mean squared difference of logits where all of them are kept (top_k ≥ classes and loss: mse), else the
-/// divergence of the kept distribution. The share r decides how much is drawn, not how much it weighs: a drawn place
-/// has weight α(1 − r)/r, so that each sum over a stage is that many times the draw's own mean.
+/// D is the divergence of the kept distribution, classes that were not kept as one outcome (loss: kl), or the squared
+/// differences of the kept logits over the number of all classes (loss: mse): their mean where top_k ≥ classes. The
+/// share r decides how much is drawn, not how much it weighs: a drawn place has weight α(1 − r)/r, so that each sum
+/// over a stage is that many times the draw's own mean.
 /// - Cost: 2r/(1 − r) more tokens a step (r/(1 − r) for β = 0); state: the buffer and 8·top_k bytes a token
 /// - Source: Buzzega et al. 2020, arXiv:2004.07211
 public final class DarkExperienceReplay: ConfigurableMethod {
@@ -42,7 +43,10 @@ public final class DarkExperienceReplay: ConfigurableMethod {
         """),
       OptionSchema(
         "loss", .word(["mse", "kl"], notYet: []), default: .word("kl"),
-        "kl: divergence of the kept distribution, the rest of the classes as one outcome; mse: squared logits."),
+        """
+        kl: divergence of the kept distribution, the rest of the classes as one outcome; mse: squared differences of \
+        the kept logits, added up and divided by the number of classes.
+        """),
       OptionSchema(
         "top_k", .integer(1...4096, words: []), default: .integer(64), "Logits kept at each place, the largest ones."),
     ])

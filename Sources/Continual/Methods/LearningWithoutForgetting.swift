@@ -3,7 +3,7 @@ import Layers
 import TensorCore
 import Training
 
-/// loss + α·T²·KL(p_before^T ‖ p^T), averaged over the stage's target tokens.
+/// loss + α·T²·KL(p_before^T ‖ p^T), averaged over the step's counted target tokens.
 ///
 /// The teacher is the model as the stage found it; it is asked about every batch (online), or about every sequence once
 /// (cached). Its likeliest classes count one by one, the others as one outcome. Where every stage has a head of its own,
@@ -39,7 +39,10 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
         "Classes that count one by one, the teacher's likeliest; the others count as one outcome."),
       OptionSchema(
         "on", .word(["new", "rehearsed", "all"], notYet: []), default: .word("new"),
-        "Which rows: the stage's, those added by methods that stand before this one in the stack, or all."),
+        """
+        Which rows: the stage's, those added by methods that stand before this one in the stack, or all. Rows that are \
+        learned from distributions of their own (der, distilled replay) keep those.
+        """),
       OptionSchema(
         "teacher", .word(["online", "cached"], notYet: []), default: .word("online"),
         """
@@ -60,6 +63,8 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   private var known: [Key: SoftTargets] = [:]
   private struct Key: Hashable {
     let inputs: [Int32]
+    /// Answers are kept for scored places alone.
+    let isScored: [Bool]
     let head: Int?
   }
   /// Heads of pasts and of the running stage; a new model without a past is nobody's teacher.
@@ -129,17 +134,21 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
         for: exemplars, count: topK, temperature: temperature, batchTokens: .max, makeBatches: batch.makeBatches,
         on: backend)
     }
+    // Rows that bring soft targets along, from a buffer or from above, keep theirs.
+    let open = exemplars.indices.filter { exemplars[$0].softWeight == 0 }
     let soft =
       isCached
-      ? exemplars.map { exemplar in
+      ? open.map { index in
+        let exemplar = exemplars[index]
         // Each sequence alone: what is remembered must not depend on the batch in which it was first seen.
-        let key = Key(inputs: exemplar.inputs, head: exemplar.head)
+        let key = Key(
+          inputs: exemplar.inputs, isScored: exemplar.targets.map { $0 >= 0 }, head: exemplar.head)
         if let soft = known[key] { return soft }
         let soft = ask([exemplar])[0]
         known[key] = soft
         return soft
-      } : ask(exemplars)
-    for index in exemplars.indices { (exemplars[index].soft, exemplars[index].softWeight) = (soft[index], alpha) }
+      } : ask(open.map { exemplars[$0] })
+    for (index, soft) in zip(open, soft) { (exemplars[index].soft, exemplars[index].softWeight) = (soft, alpha) }
   }
 
   public func write(to writer: any StateWriter) {
