@@ -14,7 +14,9 @@ public struct FisherError: Error, Sendable, CustomStringConvertible {
   ) throws(FisherError) {
     // A sum of squares may overflow where all of them are finite.
     guard !backend.dot(values, values).isFinite else { return }
-    for parameter in store.parameters { try check(values.slice(parameter.range), quantity: quantity, of: parameter.name) }
+    for parameter in store.parameters {
+      try check(values.slice(parameter.range), quantity: quantity, of: parameter.name)
+    }
   }
   static func check(
     _ values: Tensor, quantity: String = "Fisher information", of name: String

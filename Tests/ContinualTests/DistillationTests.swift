@@ -304,7 +304,8 @@ private struct HeadWorld {
     for targets: [Int32] in [[-1, -1, -1, 5, -1], [2, -1, 2, 5, -1], [2, 3, 2, 5, 1]] {
       let sequence = Exemplar(inputs: inputs, targets: targets)
       let (remembered, asked) = (
-        world.compose([sequence], cached, asking: world.network), world.compose([sequence], online, asking: world.network)
+        world.compose([sequence], cached, asking: world.network),
+        world.compose([sequence], online, asking: world.network)
       )
       #expect(remembered.stage[0].soft?.classes == asked.stage[0].soft?.classes)
       #expect(remembered.stage[0].soft?.classes.count == 4 * sequence.scored)

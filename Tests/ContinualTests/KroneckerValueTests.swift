@@ -27,7 +27,9 @@ private struct Matrix {
   func times(_ other: Matrix) -> Matrix {
     Matrix(rows, other.columns) { i, j in (0..<columns).reduce(0) { $0 + self[i, $1] * other[$1, j] } }
   }
-  func plus(_ other: Matrix, _ scale: Double = 1) -> Matrix { Matrix(rows, columns) { self[$0, $1] + scale * other[$0, $1] } }
+  func plus(_ other: Matrix, _ scale: Double = 1) -> Matrix {
+    Matrix(rows, columns) { self[$0, $1] + scale * other[$0, $1] }
+  }
   func dot(_ other: Matrix) -> Double { zip(values, other.values).reduce(0) { $0 + $1.0 * $1.1 } }
   func tensor(_ backend: any Backend) -> Tensor { backend.tensor(values.map(Float.init), rows, columns) }
 }
@@ -124,7 +126,9 @@ private struct Matrix {
     let end = Matrix(weight.value)
     let force = g.times(start.plus(anchor, -1)).times(a)
     func bound(_ m: Matrix) -> [Double] {
-      (0..<m.rows).map { i in m[i, i].squareRoot() * (0..<m.rows).reduce(0) { $0 + abs(m[i, $1]) / m[$1, $1].squareRoot() } }
+      (0..<m.rows).map { i in
+        m[i, i].squareRoot() * (0..<m.rows).reduce(0) { $0 + abs(m[i, $1]) / m[$1, $1].squareRoot() }
+      }
     }
     let (u, v) = (bound(g), bound(a))
     for i in 0..<3 {
