@@ -186,4 +186,195 @@ import Training
     for i in sum.indices { #expect(abs(guarded.update[i] - (plain.update[i] - along * sum[i])) <= 1e-6) }
     #expect(zip(plain.update, guarded.update).contains { abs($0.0 - $0.1) > 1e-4 })
   }
+
+  // MARK: Steps against brute force
+
+  private func inner(_ a: some Sequence<Double>, _ b: some Sequence<Double>) -> Double {
+    zip(a, b).reduce(0) { $0 + $1.0 * $1.1 }
+  }
+  /// The gradient of the mean loss on some rows.
+  private func meanGradient(_ world: RowWorld, _ rows: [Exemplar]) -> [Double] {
+    let sink = Accumulator(world.store, on: world.backend)
+    _ = world.network.backward(
+      world.batches(rows)[0], seed: CrossEntropySeed(scale: 1 / Float(rows.count)), sink: sink, on: world.backend)
+    return sink.gradient.toArray().map { Double($0) }
+  }
+  private func opposed(_ world: RowWorld) -> [Exemplar] {
+    world.exemplars.map { Exemplar(inputs: $0.inputs, targets: [1 - $0.targets[0]]) }
+  }
+  /// Rows without a target: their gradient is zero.
+  private func silent(_ world: RowWorld) -> [Exemplar] {
+    world.exemplars.map { Exemplar(inputs: $0.inputs, targets: [-1]) }
+  }
+  /// What one first step adds to the parameters, which go back to where they were.
+  private func update(
+    _ world: RowWorld, _ rows: [Exemplar], _ methods: [any ContinualMethod], _ kind: OptimizerSettings.Kind,
+    rate: Double, maximumNorm: Double = 0
+  ) -> [Double] {
+    let before = world.store.values.toArray()
+    _ = world.trainer(kind)(
+      world.compose(rows, methods), learningRate: rate, maximumNorm: maximumNorm, methods: methods)
+    let after = world.store.values.toArray()
+    world.store.values.assign(before)
+    return zip(after, before).map { Double($0.0) - Double($0.1) }
+  }
+
+  /// x of matrix·x = right, by elimination; the matrix is positive definite.
+  private func solve(_ matrix: [[Double]], _ right: [Double]) -> [Double] {
+    var (a, b) = (matrix, right)
+    for step in b.indices {
+      for row in b.indices where row != step {
+        let factor: Double = a[row][step] / a[step][step]
+        for column in b.indices { a[row][column] -= factor * a[step][column] }
+        b[row] -= factor * b[step]
+      }
+    }
+    return b.indices.map { b[$0] / a[$0][$0] }
+  }
+  /// argmin over w ≥ bound of ½ wᵀMw − wᵀs: of every choice of weights that are free, the others at the bound, the best.
+  private func dualMinimum(_ gram: [[Double]], _ slopes: [Double], bound: Double) -> [Double] {
+    var best: (value: Double, weights: [Double]) = (.infinity, [])
+    for mask in 0..<(1 << slopes.count) {
+      let free = slopes.indices.filter { mask >> $0 & 1 == 1 }
+      let held = slopes.indices.filter { mask >> $0 & 1 == 0 }
+      let right = free.map { i in held.reduce(slopes[i]) { $0 - gram[i][$1] * bound } }
+      let solution = solve(free.map { i in free.map { gram[i][$0] } }, right)
+      guard solution.allSatisfy({ $0 >= bound }) else { continue }
+      var weights = [Double](repeating: bound, count: slopes.count)
+      for (i, weight) in zip(free, solution) { weights[i] = weight }
+      var value = 0.0
+      for i in slopes.indices { value += weights[i] * (0.5 * inner(gram[i], weights) - slopes[i]) }
+      if value < best.value { best = (value, weights) }
+    }
+    return best.weights
+  }
+
+  /// With a margin the weights stay above it; some rest there, and no constraint is violated.
+  @Test func marginsBoundTheDualMinimum() {
+    var stream = RandomStream(seed: 17)
+    var (atBound, above) = (0, 0)
+    for trial in 0..<60 {
+      let count = 1 + trial % 3
+      let g = (0..<count).map { _ in (0..<5).map { _ in stream.normal() } }
+      let u = (0..<5).map { _ in stream.normal() }
+      let bound = 0.1 * Double(1 + trial % 4)
+      let gram = g.map { a in g.map { inner(a, $0) } }
+      let slopes = g.map { inner($0, u) }
+      let found = GradientMemory.weights(gram, slopes, floor: bound)
+      let wanted = dualMinimum(gram, slopes, bound: bound)
+      for (a, b) in zip(found, wanted) { #expect(abs(a - b) <= 1e-9, "\(a) against \(b)") }
+      let projected = (0..<5).map { i in (0..<count).reduce(u[i]) { $0 - found[$1] * g[$1][i] } }
+      for (gradient, weight) in zip(g, found) {
+        let slope = inner(gradient, projected)
+        #expect(slope <= 1e-9 && (weight == bound || abs(slope) <= 1e-9))
+        if weight == bound { atBound += 1 } else { above += 1 }
+      }
+    }
+    #expect(atBound > 20 && above > 20)
+  }
+
+  /// u′ = u − Σ w_k g_k with w ≥ η/2, the margin of experiment files that name none: ⟨u′, g_k⟩ ≤ 0 for both pasts.
+  @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd]) func theDefaultMarginHoldsTheStep(
+    kind: OptimizerSettings.Kind
+  ) throws {
+    let world = RowWorld(classes: 2)
+    let defaults: [String: OptionValue] = Dictionary(
+      uniqueKeysWithValues: GradientEpisodicMemory.schema.options.map { ($0.key, $0.defaultValue) })
+    let gem = GradientEpisodicMemory(
+      MethodIngredients(MethodOptions { defaults[$0] }, store: world.store, backend: world.backend))
+    let memories = [world.exemplars, Array(world.exemplars.prefix(5))]
+    for (past, memory) in memories.enumerated() { try gem.consolidate(world.past(past, memory)) }
+    try gem.stageWillBegin(world.stage())
+    let rate = kind == .sgd ? 0.1 : 0.01
+    let g = memories.map { meanGradient(world, $0) }
+    let plain = update(world, opposed(world), [], kind, rate: rate)
+    let held = update(world, opposed(world), [gem], kind, rate: rate)
+    let gram = g.map { a in g.map { inner(a, $0) } }
+    let slopes = g.map { inner($0, plain) }
+    let weights = dualMinimum(gram, slopes, bound: 0.5 * rate)
+    for i in plain.indices {
+      let wanted = plain[i] - weights[0] * g[0][i] - weights[1] * g[1][i]
+      #expect(abs(held[i] - wanted) <= 1e-6)
+    }
+    let size = inner(held, held).squareRoot()
+    for gradient in g {
+      #expect(inner(gradient, held) <= 1e-5 * size * inner(gradient, gradient).squareRoot())
+    }
+    // The margin decides: without it the weights are others.
+    #expect(slopes.contains { $0 > 0 } && weights.contains(0.5 * rate))
+    #expect(abs(dualMinimum(gram, slopes, bound: 0)[1] - weights[1]) > 0.1 * rate)
+  }
+
+  /// A memory whose gradient is zero has no part in the step, and one that is there twice has the part of one.
+  @Test(arguments: [0, 0.25, 0.5]) func degenerateMemoriesLeaveTheNearestStep(margin: Double) throws {
+    let world = RowWorld(classes: 2)
+    let gem = GradientEpisodicMemory(budgetTokens: 200, margin: margin, world.store, on: world.backend)
+    try gem.consolidate(world.past(0, silent(world)))
+    for past in 1...2 { try gem.consolidate(world.past(past)) }
+    try gem.stageWillBegin(world.stage())
+    let gradient = meanGradient(world, world.exemplars)
+    let plain = update(world, opposed(world), [], .sgd, rate: 0.1)
+    let held = update(world, opposed(world), [gem], .sgd, rate: 0.1)
+    let along = inner(plain, gradient) / inner(gradient, gradient)
+    // Both weights of the twins are η·margin at least.
+    let weight = max(along, 2 * 0.1 * margin)
+    #expect(along > 0.06 && along < 0.1)
+    for i in plain.indices {
+      #expect(held[i].isFinite && abs(held[i] - (plain[i] - weight * gradient[i])) <= 1e-6)
+    }
+  }
+
+  /// Steps that raise no memory's loss, because they go its way or because its gradient is zero, are those of plain training.
+  @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd], [true, false]) func harmlessStepsKeepEveryBit(
+    kind: OptimizerSettings.Kind, isSingle: Bool
+  ) throws {
+    let world = RowWorld(classes: 2)
+    let start = world.store.values.toArray()
+    let (own, without) = (world.exemplars, silent(world))
+    let cases: [(pasts: [[Exemplar]], rows: [Exemplar])] = [
+      ([own], own), ([without], opposed(world)), ([without, own, own], own),
+    ]
+    for (pasts, rows) in cases {
+      let method: any ContinualMethod =
+        isSingle
+        ? AveragedGradientEpisodicMemory(budgetTokens: 200, sampleTokens: 200, world.store, on: world.backend)
+        : GradientEpisodicMemory(budgetTokens: 200, margin: 0.5, world.store, on: world.backend)
+      for (index, past) in pasts.enumerated() { try method.consolidate(world.past(index, past)) }
+      try method.stageWillBegin(world.stage())
+      var ends: [[UInt32]] = []
+      for methods in [[], [method]] as [[any ContinualMethod]] {
+        world.store.values.assign(start)
+        _ = world.trainer(kind)(
+          world.compose(rows, methods), learningRate: 0.01, maximumNorm: 0.1, methods: methods)
+        ends.append(world.store.values.toArray().map(\.bitPattern))
+      }
+      world.store.values.assign(start)
+      #expect(ends[0] == ends[1] && ends[0] != start.map(\.bitPattern))
+      let facts = Dictionary(uniqueKeysWithValues: method.facts.map { ($0.name, $0.value) })
+      #expect(facts["constrained_steps"] == 1 && facts["projected_steps"] == 0)
+    }
+  }
+
+  /// The whole step is projected: one weight for all parameters, not one for each tensor.
+  @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd]) func allParametersShareOneWeight(
+    kind: OptimizerSettings.Kind
+  ) throws {
+    let world = RowWorld(classes: 2)
+    let agem = AveragedGradientEpisodicMemory(
+      budgetTokens: 200, sampleTokens: 200, world.store, on: world.backend)
+    try agem.consolidate(world.past(0))
+    try agem.stageWillBegin(world.stage())
+    let gradient = meanGradient(world, world.exemplars)
+    let plain = update(world, opposed(world), [], kind, rate: 0.01, maximumNorm: 0.1)
+    let held = update(world, opposed(world), [agem], kind, rate: 0.01, maximumNorm: 0.1)
+    let weight = inner(plain, gradient) / inner(gradient, gradient)
+    #expect(weight > 1e-3)
+    for i in plain.indices { #expect(abs(held[i] - (plain[i] - weight * gradient[i])) <= 5e-7) }
+    // Tensor by tensor the weights would be others.
+    let apart = world.store.parameters.map { parameter in
+      inner(plain[parameter.range], gradient[parameter.range])
+        / inner(gradient[parameter.range], gradient[parameter.range])
+    }
+    #expect(apart.contains { $0 > 2 * weight })
+  }
 }

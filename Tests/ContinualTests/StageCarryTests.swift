@@ -97,4 +97,44 @@ import Training
     #expect(last[..<90].allSatisfy { abs($0 - 0.8) < 1e-12 } && abs(last[95] - 0.5) < 1e-12)
     #expect(last[99] > 0.2 && last[99] < 0.3)
   }
+
+  /// peak·(s + 1)/W in the warm-up, then by the shape, x the share of the steps after it.
+  @Test(arguments: [Schedule.Shape.constant, .linear, .cosine, .wsd]) func schedulesByFormula(shape: Schedule.Shape) {
+    let schedule = Schedule(shape: shape, peak: 0.5, steps: 43, warmupRatio: 0.05, minimumRatio: 0.2)
+    // ⌈0.05 · 43⌉ = ⌈2.15⌉
+    #expect(schedule.warmupSteps == 3)
+    func factor(_ x: Double) -> Double {
+      switch shape {
+      case .constant, .infinite: return 1
+      case .linear: return 0.2 + 0.8 * (1 - x)
+      case .cosine:
+        let sine = Maths.sin(Double.pi * x / 2)
+        return 0.2 + 0.8 * (1 - sine * sine)
+      case .wsd: return x < 0.9 ? 1 : 0.2 + 0.8 * (1 - x) / 0.1
+      }
+    }
+    for step in 0..<3 {
+      let wanted = 0.5 * Double(step + 1) / 3
+      #expect(abs(schedule.learningRate(step) - wanted) < 1e-12)
+    }
+    for step in 3..<43 {
+      let wanted = 0.5 * factor(Double(step - 3) / 40)
+      #expect(abs(schedule.learningRate(step) - wanted) < 1e-12, "\(step)")
+    }
+    // x = 0, ½, 39/40, and 1, which no step reaches: there and beyond lies the floor.
+    let values: [Double]
+    switch shape {
+    case .constant, .infinite: values = [0.5, 0.5, 0.5, 0.5]
+    case .linear: values = [0.5, 0.3, 0.11, 0.1]
+    case .cosine: values = [0.5, 0.3, 0.1 + 0.4 * 0.001541333133436, 0.1]
+    case .wsd: values = [0.5, 0.5, 0.2, 0.1]
+    }
+    for (step, wanted) in zip([3, 23, 42, 43], values) {
+      #expect(abs(schedule.learningRate(step) - wanted) < 1e-12, "\(step)")
+    }
+    #expect(schedule.learningRate(1000) == schedule.learningRate(43))
+    // Without a warm-up the first step has the whole rate.
+    let sudden = Schedule(shape: shape, peak: 0.5, steps: 43, warmupRatio: 0, minimumRatio: 0.2)
+    #expect(sudden.warmupSteps == 0 && sudden.learningRate(0) == 0.5)
+  }
 }

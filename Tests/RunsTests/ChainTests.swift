@@ -160,6 +160,41 @@ import Testing
     }
   }
 
+  /// Under cosine every stage warms up and decays anew; infinite warms up once, stays, and anneals where the chain ends.
+  @Test func learningRatesFollowTheChain() throws {
+    try withTemporaryDirectory { folder in
+      func rates(_ scheduler: String) throws -> [[Double]] {
+        let experiment = try TinyExperiment(in: "\(folder)/\(scheduler)", methods: "[]")
+        try experiment.run([
+          "training.lr_scheduler=\(scheduler)", "training.max_steps=30", "training.warmup_ratio=0.09",
+          "checkpoint.save_steps=0",
+        ])
+        let steps = try LedgerReader.events(experiment.output + "/ledger.jsonl").filter {
+          $0["event"]?.string == "step"
+        }
+        return ["medical", "legal"].map { stage in
+          steps.filter { $0["stage"]?.string == stage }.compactMap { $0["learning_rate"]?.double }
+        }
+      }
+      // ⌈0.09 · 30⌉ steps, then 27 more.
+      let warmup = [1, 2, 3].map { 0.01 * Double($0) / 3 }
+      func fall(_ x: Double) -> Double {
+        let cosine = Maths.cos(Double.pi * x / 2)
+        return cosine * cosine
+      }
+      let shares = (0..<27).map { Double($0) / 27 }
+      let anew = warmup + shares.map { x -> Double in 0.01 * (0.1 + 0.9 * fall(x)) }
+      let first = warmup + shares.map { x -> Double in x < 0.5 ? 0.01 * (0.5 + 0.5 * fall(2 * x)) : 0.005 }
+      // The last tenth: from half of the highest rate towards a tenth of it.
+      let last = (0..<30).map { step -> Double in step < 27 ? 0.005 : 0.01 * (0.5 - 0.4 * Double(step - 27) / 3) }
+      let (cosine, infinite) = (try rates("cosine"), try rates("infinite"))
+      #expect(cosine.map(\.count) == [30, 30] && infinite.map(\.count) == [30, 30])
+      for (found, wanted) in zip(cosine + infinite, [anew, anew, first, last]) {
+        for (a, b) in zip(found, wanted) { #expect(abs(a - b) < 1e-12) }
+      }
+    }
+  }
+
   @Test func divergenceIsARecordedResult() throws {
     try withTemporaryDirectory { folder in
       let experiment = try TinyExperiment(in: folder, methods: "[]", compare: "{ calm: [ { l2sp: { lambda: 0.1 } } ] }")
