@@ -231,7 +231,7 @@ import Training
     }
     return b.indices.map { b[$0] / a[$0][$0] }
   }
-  /// argmin over w ≥ bound of ½ wᵀMw − wᵀs: of every choice of weights that are free, the others at the bound, the best.
+  /// argmin over w ≥ bound of ½ wᵀMw − wᵀs: every choice of free weights with the others at the bound, and the best.
   private func dualMinimum(_ gram: [[Double]], _ slopes: [Double], bound: Double) -> [Double] {
     var best: (value: Double, weights: [Double]) = (.infinity, [])
     for mask in 0..<(1 << slopes.count) {
@@ -324,7 +324,7 @@ import Training
     }
   }
 
-  /// Steps that raise no memory's loss, because they go its way or because its gradient is zero, are those of plain training.
+  /// Steps that raise no memory's loss, as they go its way or its gradient is zero, are those of plain training.
   @Test(arguments: [OptimizerSettings.Kind.adamw, .sgd], [true, false]) func harmlessStepsKeepEveryBit(
     kind: OptimizerSettings.Kind, isSingle: Bool
   ) throws {

@@ -315,4 +315,186 @@ import Training
     let one = try importance(24, 0)
     for (a, b) in zip(try importance(1, 1), one) { #expect(abs(a - b) <= 2e-5 * abs(b) + 1e-8) }
   }
+
+  /// Five steps in windows of two: each counts from where it began, with its own part of the path; the last is short.
+  @Test func walkWindowsByHand() throws {
+    let world = RowWorld()
+    let walk = RiemannianWalk(
+      strength: 0.5, alpha: 0.25, window: 2, epsilon: 1e-5, examples: 24, world.store, on: world.backend)
+    try walk.consolidate(world.past(0))
+    try walk.stageWillBegin(world.stage())
+    func tensor(_ name: String) throws -> [Double] {
+      let state = MemoryState()
+      walk.write(to: state)
+      let values = world.backend.empty(1, world.store.count)
+      try world.store.restore(values, from: state, under: name)
+      return values.toArray().map { Double($0) }
+    }
+    var f = try tensor("fisher")
+    let zeros = [Double](repeating: 0, count: f.count)
+    var (path, whole, wanted) = (zeros, zeros, zeros)
+    let start = world.store.values.toArray()
+    var begin = start
+    let train = world.trainer(.sgd)
+    for step in 1...5 {
+      let gradient = meanGradient(world)
+      let before = world.store.values.toArray()
+      _ = train(world.compose(world.exemplars, [walk]), learningRate: 0.05, maximumNorm: 0, methods: [walk])
+      let after = world.store.values.toArray()
+      for i in f.indices {
+        f[i] = 0.75 * f[i] + 0.25 * 24 * gradient[i] * gradient[i]
+        let worth = -gradient[i] * (Double(after[i]) - Double(before[i]))
+        path[i] += worth
+        whole[i] += worth
+      }
+      guard step % 2 == 0 || step == 5 else { continue }
+      for i in f.indices {
+        let moved = Double(after[i]) - Double(begin[i])
+        wanted[i] += max(0, path[i]) / (0.5 * f[i] * moved * moved + 1e-5)
+      }
+      (path, begin) = (zeros, after)
+    }
+    let end = world.store.values.toArray()
+    try walk.consolidate(world.past(1))
+    let found = try tensor("score")
+    let largest = wanted.max() ?? 0
+    for (a, b) in zip(found, wanted) { #expect(abs(a - b) <= 1e-4 * b + 1e-5 * largest, "\(a) against \(b)") }
+    // One window over all steps has another score.
+    let isOther = wanted.indices.contains { i in
+      let moved = Double(end[i]) - Double(start[i])
+      let once = max(0, whole[i]) / (0.5 * f[i] * moved * moved + 1e-5)
+      return wanted[i] > 0.2 * largest && wanted[i] > 1.2 * once
+    }
+    #expect(isOther)
+  }
+
+  // MARK: L2-SP
+
+  /// In the second stage the pull goes to where that began, or to the base for good: penalty and step by hand.
+  @Test(arguments: [L2SP.Anchor.previous, .base]) func anchorsOfTwoStages(anchor: L2SP.Anchor) throws {
+    let world = RowWorld()
+    func method() -> L2SP {
+      L2SP(strength: 0.75, form: .coupled, anchor: anchor, world.store, on: world.backend)
+    }
+    let l2sp = method()
+    var pasts: [[Float]] = []
+    for stage in 1...2 {
+      pasts.append(world.store.values.toArray())
+      try l2sp.consolidate(world.past(stage - 1))
+      try l2sp.stageWillBegin(world.stage(stage))
+      let train = world.trainer(.sgd)
+      for _ in 0..<3 {
+        _ = train(world.batches(world.exemplars), learningRate: 0.2, maximumNorm: 0, methods: [l2sp])
+      }
+    }
+    let held = pasts[anchor == .base ? 0 : 1]
+    let (start, gradient) = (world.store.values.toArray(), meanGradient(world))
+    let report = world.trainer(.sgd)(
+      world.batches(world.exemplars), learningRate: 0.2, maximumNorm: 0, methods: [l2sp])
+    let end = world.store.values.toArray()
+    var penalty = 0.0
+    for i in start.indices {
+      let away = Double(start[i]) - Double(held[i])
+      penalty += 0.5 * 0.75 * away * away
+      let wanted: Double = Double(start[i]) - 0.2 * (gradient[i] + 0.75 * away)
+      #expect(abs(Double(end[i]) - wanted) < 1e-6)
+    }
+    #expect(penalty > 1e-4 && abs(report.penalty - penalty) < 1e-4 * penalty, "\(report.penalty), by hand \(penalty)")
+    // What is restored knows the place, and which past comes next.
+    let state = MemoryState()
+    l2sp.write(to: state)
+    let again = method()
+    try again.restore(from: state)
+    #expect(again.pulls.first?.anchor.toArray() == held)
+    try again.consolidate(world.past(2))
+    #expect(again.pulls.first?.anchor.toArray() == (anchor == .base ? held : end))
+  }
+
+  // MARK: MAS on sequences, and its strength
+
+  /// ‖z‖² of all scored places.
+  private struct SquaredNorm: HeadSeed {
+    mutating func seed(
+      _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+    ) {
+      backend.fill(losses, 0)
+      backend.scale(logits, by: 2)
+    }
+  }
+  /// The gradient of the mean loss on all rows.
+  private func meanGradient(_ world: RowWorld) -> [Double] {
+    let sink = Accumulator(world.store, on: world.backend)
+    _ = world.network.backward(
+      world.batches(world.exemplars)[0], seed: CrossEntropySeed(scale: 1 / Float(world.rows.count)), sink: sink,
+      on: world.backend)
+    return sink.gradient.toArray().map { Double($0) }
+  }
+
+  /// Σ_s |∂‖f(x_s)‖²/∂θ| by scored tokens, sequence by sequence, also where an embedding is the head, too.
+  @Test(arguments: [true, false]) func masOfSequencesIsALoop(tied: Bool) throws {
+    let backend = CPUBackend(threads: 2)
+    var c = TransformerConfiguration(
+      architecture: "llama", vocabularySize: 9, hiddenSize: 8, intermediateSize: 12, layers: 1, heads: 2, keyHeads: 1,
+      contextLength: 8, epsilon: 1e-5, ropeTheta: 10000, tiesHead: tied)
+    c.initializerRange = 0.4
+    let network = try ModelCatalog.initialize(c, random: RandomStream(seed: 5), on: backend)
+    let sequences = [
+      Exemplar(inputs: [1, 2, 3, 2], targets: [2, 3, 2, -1]), Exemplar(inputs: [4, 4, 0], targets: [4, 0, 7]),
+      Exemplar(inputs: [8], targets: [3]), Exemplar(inputs: [5, 6, 1, 1, 2], targets: [-1, 1, 1, 2, 4]),
+    ]
+    let mas = MemoryAwareSynapses(strength: 1, examples: 100, network.parameters, on: backend)
+    try mas.consolidate(
+      ConsolidationScope(
+        network: network, backend: backend, past: 0, name: "base", sequences: sequences, isReal: true, tokens: 11,
+        batchTokens: 9, makeBatches: { $0.isEmpty ? [] : [Batch($0)] }, random: RandomStream(seed: 9),
+        note: { _ in }))
+    let found = try #require(mas.pulls.first?.curvature?.toArray())
+    var sums = [Double](repeating: 0, count: network.parameters.count)
+    for sequence in sequences {
+      let sink = Accumulator(network.parameters, on: backend)
+      _ = network.backward(Batch([sequence]), seed: SquaredNorm(), sink: sink, on: backend)
+      for (i, g) in sink.gradient.toArray().enumerated() { sums[i] += abs(Double(g)) }
+    }
+    let largest = sums.max() ?? 0
+    // Eleven of the thirteen places are scored.
+    for (a, b) in zip(found, sums) { #expect(abs(11 * Double(a) - b) <= 1e-5 * b + 1e-6 * largest) }
+    #expect(largest > 0)
+  }
+
+  /// λΣΩδ² without a half, and so a pull of 2λΩδ: penalty and step of both forms on a linear map.
+  @Test(arguments: [QuadraticPull.Form.coupled, .proximal]) func masPullsByHand(form: QuadraticPull.Form) throws {
+    let world = RowWorld(hidden: [])
+    let mas = MemoryAwareSynapses(strength: 0.3, form: form, examples: 100, world.store, on: world.backend)
+    try mas.consolidate(world.past(0))
+    let anchor = world.store.values.toArray().map { Double($0) }
+    let weight = try #require(world.store["heads.0.weight"])
+    let bias = try #require(world.store["heads.0.bias"])
+    var omega = [Double](repeating: 0, count: anchor.count)
+    for x in world.rows {
+      for o in 0..<3 {
+        let first = weight.range.lowerBound + 4 * o
+        var f = anchor[bias.range.lowerBound + o]
+        for i in 0..<4 { f += anchor[first + i] * Double(x[i]) }
+        omega[bias.range.lowerBound + o] += 2 * abs(f) / 24
+        for i in 0..<4 { omega[first + i] += 2 * abs(f * Double(x[i])) / 24 }
+      }
+    }
+    for i in world.store.values.buffer.indices { world.store.values.buffer[i] += 0.1 * Float(i % 3 - 1) }
+    let start = world.store.values.toArray().map { Double($0) }
+    let gradient = meanGradient(world)
+    let report = world.trainer(.sgd)(
+      world.batches(world.exemplars), learningRate: 0.5, maximumNorm: 0, methods: [mas])
+    let end = world.store.values.toArray().map { Double($0) }
+    var penalty = 0.0
+    for i in start.indices {
+      let away = start[i] - anchor[i]
+      penalty += 0.3 * omega[i] * away * away
+      // η·2λΩ
+      let rate = 0.5 * 0.6 * omega[i]
+      let free = start[i] - 0.5 * gradient[i]
+      let wanted = form == .coupled ? free - rate * away : (free + rate * anchor[i]) / (1 + rate)
+      #expect(abs(end[i] - wanted) < 2e-6, "\(i): \(end[i]) against \(wanted)")
+    }
+    #expect(penalty > 1e-3 && abs(report.penalty - penalty) < 1e-5 * penalty, "\(report.penalty), by hand \(penalty)")
+  }
 }

@@ -1,4 +1,6 @@
 // Adapters against known answers: difference quotients, one step of gradient descent, ranks, fixed points.
+import Continual
+import Curvature
 import Layers
 import TensorCPU
 import TensorCore
@@ -300,6 +302,110 @@ private struct Rows {
     #expect((Rows(a.value) - old + 0.005 * (signs * past)).largest < 1e-6)
     for _ in 0..<400 { _ = step([world.batch], learningRate: 0.002, maximumNorm: 0.01) }
     #expect((Rows(a.value) * past.turned).largest < 0.05 * overlap.largest)
+  }
+
+  /// Kronecker-factored EWC, coupled: λGΔWA through the factors, whole where the task's gradient is clipped.
+  @Test(arguments: layouts) func factoredPullsActOnTheMergedWeight(_ layout: WeightLayout) throws {
+    let world = AdapterWorld(layout)
+    let weight = world.store.parameters[0]
+    func outputs(_ tensor: Tensor) -> Rows { layout == .outputByInput ? Rows(tensor) : Rows(tensor).turned }
+    func factor(_ size: Int, _ seed: Int) -> Rows {
+      let elements: [[Double]] = (0..<size).map { i in
+        (0..<size).map { j in Double((7 * i + 5 * j + seed) % 9 - 4) / 8 }
+      }
+      return Rows(elements) * Rows(elements).turned
+    }
+    func tensor(_ rows: Rows) -> Tensor {
+      world.backend.tensor(rows.rows.joined().map { Float($0) }, rows.rows.count, rows.rows.count)
+    }
+    let (ofGradients, ofInputs) = (factor(6, 1), factor(4, 2))
+    let isOutputFirst = layout == .outputByInput
+    let ewc = ElasticWeightConsolidation(
+      .init(
+        strength: .fixed(2), form: .coupled,
+        fisher: FisherRecipe(labels: .expected, unit: .sequence, structure: .kronecker, examples: 1)),
+      world.store, on: world.backend)
+    // The anchor is the weight before it is adapted.
+    ewc.absorb(world.backend.zeros(1, world.store.count), weight: 1)
+    ewc.absorb(
+      KroneckerCurvature(
+        [
+          .init(
+            parameter: weight, left: tensor(isOutputFirst ? ofGradients : ofInputs),
+            right: tensor(isOutputFirst ? ofInputs : ofGradients))
+        ], on: world.backend),
+      weight: 1)
+    try ewc.stageWillBegin(
+      StageScope(network: world.network, stage: 1, name: "s", tokens: 20, random: RandomStream(seed: 1)))
+    let anchor = outputs(weight.value)
+    let adapter = world.adapter()
+    world.stir(adapter)
+    let (a, b) = (adapter.factors.parameters[0], adapter.factors.parameters[1])
+    let change = outputs(weight.value) - anchor
+    let pull = 2 * (ofGradients * change * ofInputs)
+    let penalty = zip(pull.rows.joined(), change.rows.joined()).reduce(0) { $0 + $1.0 * $1.1 / 2 }
+    let task = outputs(weight.view(of: world.gradient().gradient))
+    let (oldA, oldB) = (Rows(a.value), Rows(b.value))
+    let step = TrainStep(world.network, adapter: adapter, on: world.backend)
+    let report = step([world.batch], learningRate: 0.1, maximumNorm: 0.02, methods: [ewc])
+    let clip = 0.02 / report.gradientNorm
+    #expect(clip < 0.5 && report.isPulled && penalty > 0.01 && abs(report.penalty - penalty) < 1e-4 * penalty)
+    let gradient = clip * task + pull
+    #expect((Rows(b.value) - oldB + 0.15 * (gradient * oldA.turned)).largest < 1e-5)
+    #expect((Rows(a.value) - oldA + 0.15 * (oldB.turned * gradient)).largest < 1e-5)
+    #expect(pull.largest > 0.01 && pull.largest > (clip * task).largest)
+  }
+
+  /// What the penalty takes from A is its part along earlier directions: the rest stays, and the adapter learns.
+  @Test func avoidingDirectionsShrinksNoAdapter() {
+    let past = Rows([1, 2].map { AdapterWorld().vector($0).toArray().prefix(4).map(Double.init) })
+    /// A before and after, what became of the weight, and both losses.
+    func course(
+      _ orthogonality: Double, steps: Int, rate: Double, fall: Double, maximumNorm: Double
+    ) -> (before: Rows, after: Rows, change: Rows, first: Double, last: Double) {
+      let world = AdapterWorld()
+      let history = AdapterHistory(on: world.backend)
+      for seed in [1, 2] as [UInt64] {
+        let old = world.adapter(AdapterSettings(rank: 1, alpha: 1))
+        old.factors.parameters[0].value.assign(Array(world.vector(seed).toArray().prefix(4)))
+        history.add(old)
+      }
+      let adapter = world.adapter(AdapterSettings(rank: 2, alpha: 3, orthogonality: orthogonality), earlier: history)
+      let weight = world.store.parameters[0]
+      let (before, start, loss) = (Rows(adapter.factors.parameters[0].value), Rows(weight.value), world.loss())
+      let step = TrainStep(world.network, adapter: adapter, on: world.backend)
+      for turn in 0..<steps {
+        _ = step([world.batch], learningRate: rate / (1 + fall * Double(turn)), maximumNorm: maximumNorm)
+      }
+      let after = Rows(adapter.factors.parameters[0].value)
+      return (before, after, Rows(weight.value) - start, loss, world.loss())
+    }
+    func norm(_ a: Rows) -> Double { a.rows.joined().reduce(0) { $0 + $1 * $1 }.squareRoot() }
+    func overlap(_ a: Rows) -> Double { (a * past.turned).rows.joined().reduce(0) { $0 + abs($1) } }
+    /// The part of A that earlier directions have nothing of.
+    func outside(_ a: Rows) -> Rows {
+      let (p, q) = (past.rows[0], past.rows[1])
+      func dot(_ x: [Double], _ y: [Double]) -> Double { zip(x, y).reduce(0) { $0 + $1.0 * $1.1 } }
+      let along = dot(p, q) / dot(p, p)
+      let other = zip(q, p).map { $0.0 - along * $0.1 }
+      let rest = a.rows.map { row -> [Double] in
+        let (u, v) = (dot(row, p) / dot(p, p), dot(row, other) / dot(other, other))
+        return row.indices.map { row[$0] - u * p[$0] - v * other[$0] }
+      }
+      return Rows(rest)
+    }
+    // With next to no task, only the overlap goes: the clipped gradient moves all factors together by 0.008 at most.
+    let still = course(0.5, steps: 400, rate: 0.002, fall: 0, maximumNorm: 0.01)
+    #expect(overlap(still.after) < 0.05 * overlap(still.before))
+    #expect(norm(outside(still.after) - outside(still.before)) < 0.008)
+    #expect(norm(outside(still.before)) > 0.5)
+    // With a task the adapter grows where it may.
+    let held = course(0.5, steps: 300, rate: 0.05, fall: 0.05, maximumNorm: 1)
+    #expect(overlap(held.after) < 0.2 * overlap(held.before))
+    #expect(norm(held.after) > 0.9 * norm(held.before) && norm(held.change) > 0.5)
+    #expect(held.last < held.first - 0.3)
+    let free = course(0, steps: 300, rate: 0.05, fall: 0.05, maximumNorm: 1)
+    #expect(overlap(free.after) > 0.8 * overlap(free.before))
   }
 
   /// Under bf16 the factors' products stay exact: a weight keeps the digits that a small step changes.

@@ -1,6 +1,7 @@
 // Rehearsal: who is in the buffer, how much is replayed, and that an interruption changes neither.
 import Continual
 import Layers
+import Models
 import TensorCPU
 import TensorCore
 import TestKit
@@ -125,5 +126,159 @@ import Training
   @Test func nothingOfThePastMeansNoReplay() throws {
     let replay = ExperienceReplay(ratio: 0.3, budgetTokens: 500, selection: .reservoir)
     #expect(replay.rehearse(stageTokens: 1000).isEmpty)
+  }
+
+  /// The report's passes are replayed tokens by those of the buffer: after 2½ every sequence came two or three times.
+  @Test func passesAreCounted() throws {
+    let world = VectorWorld([0])
+    let replay = ExperienceReplay(ratio: 0.5, budgetTokens: 20, selection: .reservoir)
+    try replay.consolidate(
+      ConsolidationScope(
+        network: Idle(world.store), backend: world.backend, past: 0, name: "base",
+        sequences: (0..<20).map { exemplar($0) }, isReal: true, tokens: 1, batchTokens: 16, makeBatches: { _ in [] },
+        random: RandomStream(seed: 3), note: { _ in }))
+    try replay.stageWillBegin(scope(world.store))
+    var drawn: [Int32] = []
+    for _ in 0..<10 { drawn += replay.rehearse(stageTokens: 5).map { $0.inputs[0] } }
+    try #require(drawn.count == 50)
+    let (first, second, half) = (Array(drawn[0..<20]), Array(drawn[20..<40]), Array(drawn[40...]))
+    #expect(Set(first).count == 20 && Set(second).count == 20 && Set(half).count == 10)
+    // Each pass in an order of its own.
+    #expect(first != second && Array(first.prefix(10)) != half)
+    let facts = Dictionary(uniqueKeysWithValues: replay.facts.map { ($0.name, $0.value) })
+    #expect(facts["replay_passes"] == 2.5 && facts["replayed_tokens"] == 50 && facts["replay_stage_tokens"] == 50)
+  }
+
+  // MARK: DER
+
+  /// A stage of rows that enter step by step, `size` of them at once; what the buffer holds then.
+  private func kept(
+    _ rows: Int, by size: Int, capacity: Int, seed: Int, _ step: StepScope
+  ) throws -> (tokens: [Int32], keys: [Int]) {
+    let der = DarkExperienceReplay(
+      alpha: 0, beta: 1, ratio: 0.5, budgetTokens: capacity, selection: .reservoir, isSquared: false, topK: 1,
+      insertsAtSteps: true)
+    try der.stageWillBegin(
+      StageScope(
+        network: step.network, stage: 1, name: "s", tokens: rows, random: RandomStream(seed: UInt64(seed))))
+    for first in stride(from: 0, to: rows, by: size) {
+      let end = min(rows, first + size)
+      // Two micro-batches a step.
+      for part in [first..<(first + end) / 2, (first + end) / 2..<end] {
+        var composition = Composition(
+          part.map { exemplar($0) }, network: step.network, backend: step.backend, batchTokens: 16,
+          makeBatches: { _ in [] })
+        der.compose(&composition)
+      }
+      _ = der.adjustGradient(step)
+    }
+    let state = MemoryState()
+    der.write(to: state)
+    let tokens = try state.tokens("plain/tokens")
+    // Both draws are from the same sequences.
+    #expect(try state.tokens("dark/tokens") == tokens)
+    return (tokens, try state.integers("plain/keys"))
+  }
+  private func idleStep(_ world: VectorWorld) -> StepScope {
+    StepScope(
+      network: Idle(world.store), backend: world.backend, accumulator: Accumulator(world.store, on: world.backend),
+      optimizer: Optimizer(OptimizerSettings(kind: .sgd), world.store, on: world.backend), learningRate: 0.1,
+      gradientScale: 1, targets: 1, isObserved: false)
+  }
+
+  /// Sequences that enter one by one are kept with probability capacity/n, like those that are offered together.
+  @Test func stepwiseInclusionIsUniform() throws {
+    let step = idleStep(VectorWorld([0]))
+    let (n, capacity, trials) = (40, 10, 2_000)
+    var counts = [Int](repeating: 0, count: n)
+    for trial in 0..<trials {
+      let tokens = try kept(n, by: 7, capacity: capacity, seed: trial, step).tokens
+      #expect(tokens.count == capacity)
+      for token in tokens { counts[Int(token)] += 1 }
+    }
+    let wanted = Double(trials * capacity) / Double(n)
+    let chi =
+      counts.reduce(0) { $0 + (Double($1) - wanted) * (Double($1) - wanted) }
+      / (wanted * (1 - Double(capacity) / Double(n)))
+    // 39 degrees of freedom: 99.9 % below 72.
+    #expect(chi < 72, "χ² = \(chi)")
+  }
+
+  /// What is kept depends on the order of the stage, not on how steps cut it.
+  @Test func stepwiseBuffersDoNotDependOnSteps() throws {
+    let step = idleStep(VectorWorld([0]))
+    for seed in 0..<20 {
+      let one = try kept(40, by: 1, capacity: 10, seed: seed, step)
+      for size in [7, 40] {
+        let other = try kept(40, by: size, capacity: 10, seed: seed, step)
+        #expect(one.tokens == other.tokens && one.keys == other.keys)
+      }
+    }
+  }
+
+  /// Rows enter with the logits that the model gave before the step that learned them.
+  @Test func stepwiseLogitsAreThoseBeforeTheStep() throws {
+    let world = RowWorld()
+    let der = DarkExperienceReplay(
+      alpha: 1, beta: 0, ratio: 0.5, budgetTokens: 100, selection: .reservoir, isSquared: true, topK: 64,
+      insertsAtSteps: true)
+    try der.stageWillBegin(world.stage())
+    func logits() -> [[Float]] {
+      let batch = world.batches(world.exemplars)[0]
+      let hidden = world.network.forward(batch, recording: false, on: world.backend).hidden
+      let all = world.network.head(0).linear.forward(hidden, on: world.backend)
+      return (0..<all.rows).map { all.rows($0..<$0 + 1).toArray() }
+    }
+    let train = world.trainer()
+    // Logits before the first step, between both, and after the second.
+    var seen = [logits()]
+    for first in [0, 6] {
+      let rows = Array(world.exemplars[first..<first + 6])
+      _ = train(world.compose(rows, [der]), learningRate: 0.1, maximumNorm: 0, methods: [der])
+      seen.append(logits())
+    }
+    var composition = Composition(
+      Array(world.exemplars.prefix(12)), network: world.network, backend: world.backend, batchTokens: 8,
+      makeBatches: { world.batches($0) })
+    der.compose(&composition)
+    #expect(composition.rehearsed.map { Int($0.inputs[0]) }.sorted() == Array(0..<12))
+    for exemplar in composition.rehearsed {
+      let index = Int(exemplar.inputs[0])
+      let (before, after) = (seen[index / 6][index], seen[index / 6 + 1][index])
+      let soft = try #require(exemplar.soft)
+      #expect(soft.classes == [0, 1, 2] && soft.temperature == 0)
+      for (a, b) in zip(soft.values, before) { #expect(abs(a - b) <= 1e-6 * max(1, abs(b))) }
+      let isMoved = zip(soft.values, after).contains { abs($0.0 - $0.1) > 1e-3 }
+      #expect(isMoved)
+    }
+  }
+
+  /// DER++ draws twice: rows for their logits and other rows for their targets, each row once a pass.
+  @Test func derDrawsTwice() throws {
+    let world = RowWorld()
+    let der = DarkExperienceReplay(
+      alpha: 1, beta: 1, ratio: 0.5, budgetTokens: 24, selection: .reservoir, isSquared: true, topK: 64)
+    try der.consolidate(world.past(0))
+    try der.stageWillBegin(world.stage())
+    var (dark, plain): ([Int], [Int]) = ([], [])
+    for _ in 0..<3 {
+      var composition = Composition(
+        Array(world.exemplars.prefix(8)), network: world.network, backend: world.backend, batchTokens: 8,
+        makeBatches: { world.batches($0) })
+      der.compose(&composition)
+      try #require(composition.rehearsed.count == 16)
+      for exemplar in composition.rehearsed {
+        #expect((exemplar.softWeight > 0) != (exemplar.weight > 0))
+        if exemplar.softWeight > 0 {
+          #expect(exemplar.soft != nil)
+          dark.append(Int(exemplar.inputs[0]))
+        } else {
+          plain.append(Int(exemplar.inputs[0]))
+        }
+      }
+      #expect(dark.count == plain.count)
+    }
+    #expect(dark.sorted() == Array(0..<24) && plain.sorted() == Array(0..<24))
+    #expect(Set(dark.prefix(8)) != Set(plain.prefix(8)) && dark != plain)
   }
 }

@@ -284,4 +284,138 @@ import Testing
     let row = backend.tensor((0..<300).map { _ in Float(random.normal()) }, 1, 300)
     #expect(try seen(0.999, wide, (0..<20).map { _ in Batch(features: row, labels: [1]) }) == 4)
   }
+
+  // MARK: Magnitudes
+
+  /// ‖z‖² of all scored places.
+  private struct SquaredNorm: HeadSeed {
+    mutating func seed(
+      _ logits: Tensor, targets: [Int32], rows: [Int32], losses: Tensor, on backend: any Backend
+    ) {
+      backend.fill(losses, 0)
+      backend.scale(logits, by: 2)
+    }
+  }
+
+  /// Σ over sequences of |g|, for the loss and for the squared norm of the logits.
+  @Test(arguments: [true, false]) func magnitudesEqualLoopOverSingleSequences(tied: Bool) throws {
+    let model = try TinyLlama.model(tied: tied, on: backend)
+    func check(_ seed: some HeadSeed) {
+      let sink = PerSequenceMoments(model.parameters, .magnitudes, on: backend)
+      _ = model.backward(TinyLlama.batch([0, 1, 2, 3]), seed: seed, sink: sink, on: backend)
+      let zeros = [Double](repeating: 0, count: model.parameters.count)
+      var (sums, whole) = (zeros, zeros)
+      for index in TinyLlama.sequences.indices {
+        let accumulator = Accumulator(model.parameters, on: backend)
+        _ = model.backward(TinyLlama.batch([index]), seed: seed, sink: accumulator, on: backend)
+        for (i, g) in accumulator.gradient.toArray().enumerated() {
+          sums[i] += abs(Double(g))
+          whole[i] += Double(g)
+        }
+      }
+      let largest = sums.max() ?? 0
+      for (found, wanted) in zip(sink.sums.toArray(), sums) {
+        #expect(abs(Double(found) - wanted) <= 1e-5 * wanted + 1e-6 * largest)
+      }
+      // The magnitude of the batch's gradient is another quantity.
+      let (apart, together) = (sums.reduce(0, +), whole.reduce(0) { $0 + abs($1) })
+      #expect(together < 0.99 * apart)
+    }
+    check(CrossEntropySeed(scale: 1))
+    check(SquaredNorm())
+  }
+
+  // MARK: What is not used
+
+  /// Rows of an embedding whose token does not occur have no information, nor has one behind which nothing is scored.
+  @Test(arguments: [FisherRecipe.Unit.sequence, .position, .batch]) func absentTokensHaveNone(
+    unit: FisherRecipe.Unit
+  ) throws {
+    let model = try TinyLlama.model(tied: false, on: backend)
+    let (table, head) = (
+      try #require(model.parameters["model.embed_tokens.weight"]), try #require(model.parameters["lm_head.weight"])
+    )
+    for labels in [FisherRecipe.Labels.observed, .sampled(count: 2), .topK(count: 2)] {
+      let f = try estimate(model, [TinyLlama.batch([0, 1])], recipe(labels, unit)).values
+      for token in 0..<11 {
+        let row = table.view(of: f).rows(token..<token + 1).toArray()
+        // Token 5 stands at the end alone, where there is no target.
+        #expect(row.contains { $0 > 0 } == (token < 5), "token \(token)")
+        #expect(row.allSatisfy { $0 >= 0 })
+        // Every class has a probability, so every row of the head matters.
+        let answer = head.view(of: f).rows(token..<token + 1).toArray()
+        if labels == .observed { #expect(answer.contains { $0 > 0 }, "class \(token)") }
+      }
+    }
+  }
+
+  /// A head that did not answer has no information.
+  @Test(arguments: [FisherRecipe.Unit.sequence, .position, .batch]) func silentHeadsHaveNone(
+    unit: FisherRecipe.Unit
+  ) throws {
+    let model = MLP(
+      MLPConfiguration(inputs: 3, hiddenSizes: [4], classes: [2, 3, 2]), random: RandomStream(seed: 6), on: backend)
+    var random = RandomStream(seed: 7)
+    let x = (0..<15).map { _ in Float(random.normal()) }
+    for labels in [FisherRecipe.Labels.observed, .expected] {
+      let batch = Batch(features: backend.tensor(x, 5, 3), labels: [0, 1, 2, 1, 0], head: 1)
+      let f = try estimate(model, [batch], recipe(labels, unit)).values
+      for parameter in model.parameters.parameters {
+        let values = parameter.view(of: f).toArray()
+        let isSilent = parameter.name.hasPrefix("heads.0.") || parameter.name.hasPrefix("heads.2.")
+        #expect(values.contains { $0 != 0 } == !isSilent, "\(parameter.name)")
+      }
+    }
+  }
+
+  // MARK: Stop rules by hand
+
+  /// Two classes at ½ each: a row x has F = ¼x² for both weights of an input and ¼ for both biases.
+  private func undecided(inputs: Int) -> MLP {
+    let model = MLP(
+      MLPConfiguration(inputs: inputs, hiddenSizes: [], classes: [2]), random: RandomStream(seed: 1), on: backend)
+    model.parameters.values.assign([Float](repeating: 0, count: model.parameters.count))
+    return model
+  }
+
+  /// Traces 1, 2 … k scatter by k(k + 1)/12 around (k + 1)/2: a relative standard error of 1/√(3(k + 1)).
+  @Test func toleranceIsTheRelativeErrorOfTheTrace() throws {
+    let model = undecided(inputs: 1)
+    // ½(x² + 1) = t; the third batch has its row twice: what counts is the trace of a scored row.
+    let batches = (1...10).map { trace -> Batch in
+      let rows = trace == 3 ? 2 : 1
+      let x = Float(2 * trace - 1).squareRoot()
+      return Batch(
+        features: backend.tensor([Float](repeating: x, count: rows), rows, 1),
+        labels: [Int32](repeating: 1, count: rows))
+    }
+    func seen(_ tolerance: Double) throws -> Int {
+      let recipe = FisherRecipe(labels: .observed, unit: .sequence, examples: 1000, tolerance: tolerance)
+      return try estimate(model, batches, recipe).sequences - 1
+    }
+    for count in 4...9 {
+      let error = 1 / (3 * Double(count + 1)).squareRoot()
+      #expect(try seen(1.001 * error) == count)
+      #expect(try seen(0.999 * error) == count + 1)
+    }
+    // Three batches have 0.29, but say too little.
+    #expect(try seen(0.9) == 4)
+  }
+
+  /// Even and odd batches against each other, coordinates that are 0 in both left out: ρ = 1 − 6Σd²/(n(n² − 1)).
+  @Test func agreementIsTheRankCorrelationOfHalves() throws {
+    let model = undecided(inputs: 5)
+    func row(_ x: [Float]) -> Batch { Batch(features: backend.tensor(x + [0], 1, 5), labels: [0]) }
+    let (even, early, late) = (row([2, 3, 4, 5]), row([3, 2, 5, 4]), row([1, 3, 2, 1]))
+    let batches = [even, early, even, early] + [even, late, even, late, even, late, even, late]
+    // Biases rank first in both halves. After four batches 8, 18, 32, 50 stand against 18, 8, 50, 32: Σd² = 4 of five,
+    // and each of them twice changes nothing. After eight 16, 36, 64, 100 stand against 20, 26, 58, 34: Σd² = 2.
+    func seen(_ agreement: Double) throws -> Int {
+      let recipe = FisherRecipe(labels: .observed, unit: .sequence, examples: 1000, rankAgreement: agreement)
+      return try estimate(model, batches, recipe).sequences
+    }
+    for (agreement, last) in [(0.799, 4), (0.801, 8), (0.899, 8), (0.901, 12)] {
+      #expect(try seen(agreement) == last, "ρ ≥ \(agreement)")
+    }
+  }
 }

@@ -160,7 +160,7 @@ import Testing
     }
   }
 
-  /// Under cosine every stage warms up and decays anew; infinite warms up once, stays, and anneals where the chain ends.
+  /// Under cosine every stage warms up and decays anew; infinite warms up once, stays, and anneals at the chain's end.
   @Test func learningRatesFollowTheChain() throws {
     try withTemporaryDirectory { folder in
       func rates(_ scheduler: String) throws -> [[Double]] {
