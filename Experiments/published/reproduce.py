@@ -274,7 +274,7 @@ def summary(protocol, entry, binary):
     """The line of results.json; None where no run is finished."""
     if unknown(entry, binary):
         return None
-    every = list(range(protocol.published_seeds))
+    every = list(range(max(protocol.published_seeds, protocol.seeds)))
     found = chosen(protocol, entry, every, binary) or chosen(protocol, entry, every[:1], binary)
     if not found:
         return None
@@ -307,6 +307,8 @@ def verdict(result):
     difference = result["mean"] - published
     if result["stderr"] is None:
         return f"one seed: {difference:+.2f}"
+    if result["published"]["seeds"] == 1:
+        return f"against one run: {difference:+.2f}; runs scatter by {result['std']:.2f}"
     theirs = result["published"]["error"] or 0
     # A paper that gives the scatter of its runs is held to that, one that gives the error of its mean to that.
     is_scatter = result["published"]["kind"] == "std"
