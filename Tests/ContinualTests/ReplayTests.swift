@@ -50,6 +50,33 @@ import Training
     #expect(buffer.tokens <= 100 && buffer.tokens > 90)
   }
 
+  /// Of sequences of unlike lengths those with the smallest keys stay until the first that does not fit, in whatever
+  /// portions they came: a short one does not slip in behind a long one that was refused before.
+  @Test(arguments: [1, 3, 60]) func whatStaysDoesNotDependOnPortions(portion: Int) {
+    let (budget, sequences) = (50, (0..<60).map { exemplar($0, length: $0 % 4 == 0 ? 17 : 1 + $0 % 3) })
+    for seed in 0..<50 {
+      let random = RandomStream(seed: UInt64(seed))
+      let keys = sequences.indices.map { index in
+        var stream = random.forked("portion", index / portion)
+        for _ in 0..<index % portion { _ = stream.next() }
+        return stream.next()
+      }
+      var (left, wanted) = (budget, Set<Int>())
+      for index in sequences.indices.sorted(by: { keys[$0] < keys[$1] }) {
+        left -= sequences[index].inputs.count
+        if left < 0 { break }
+        wanted.insert(index)
+      }
+      var buffer = ReplayBuffer(budgetTokens: budget, selection: .reservoir)
+      for first in stride(from: 0, to: 60, by: portion) {
+        buffer.offer(
+          Array(sequences[first..<min(60, first + portion)]), past: 0,
+          random: random.forked("portion", first / portion))
+      }
+      #expect(Set(buffer.items.map { Int($0.exemplar.inputs[0]) }) == wanted)
+    }
+  }
+
   private func scope(_ store: ParameterStore) -> StageScope {
     StageScope(network: Idle(store), stage: 1, name: "s", tokens: 1, random: RandomStream(seed: 8))
   }

@@ -130,7 +130,7 @@ public final class DarkExperienceReplay: ConfigurableMethod {
     for exemplar in pending {
       // One stream a sequence seen: the buffer does not depend on how a step was cut.
       let random = keys.forked("sequence", plain.buffer.seen + kept.count)
-      if plain.wouldKeep(random, length: exemplar.inputs.count) {
+      if plain.mayKeep(random, past: past) {
         kept.append((exemplar, random))
       } else {
         for rehearsal in [dark, plain] { rehearsal.pass() }

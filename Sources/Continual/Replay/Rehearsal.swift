@@ -34,11 +34,10 @@ public final class Rehearsal {
     buffer.offer(exemplars, past: past, surprise: surprise, random: random)
   }
 
-  /// Whether a sequence with the next key would stay in the buffer; only a reservoir takes sequences one by one.
-  func wouldKeep(_ random: RandomStream, length: Int) -> Bool {
+  /// Whether a sequence with the next key may stay in the buffer.
+  func mayKeep(_ random: RandomStream, past: Int) -> Bool {
     var stream = random
-    guard buffer.tokens + length > buffer.budgetTokens else { return true }
-    return stream.next() < buffer.items.reduce(0) { max($0, $1.key) }
+    return buffer.mayKeep(key: stream.next(), past: past)
   }
   /// Takes one sequence; the next draw is from all that are there then.
   func take(_ exemplar: Exemplar, past: Int, random: RandomStream) {

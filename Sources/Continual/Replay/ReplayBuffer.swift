@@ -5,8 +5,9 @@ import Training
 /// A uniform sample of a stream of sequences, bounded in tokens.
 ///
 /// Every sequence gets a random key when it is offered, or a key that falls with its loss where it is chosen by
-/// surprise; those with the smallest keys stay. With equal lengths this is
-/// reservoir sampling: after n offers each is kept with probability capacity/n, whatever the order.
+/// surprise; in the order of their keys they stay until the first that does not fit, so what is kept depends on all that
+/// was offered, not on when. With equal lengths this is reservoir sampling: after n offers each is kept with probability
+/// capacity/n.
 /// - Source: bottom-k sampling, Cohen & Kaplan 2007; reservoir: Vitter 1985
 public struct ReplayBuffer: Sendable, Equatable {
   public enum Selection: String, Sendable {
@@ -34,6 +35,8 @@ public struct ReplayBuffer: Sendable, Equatable {
   public private(set) var items: [Item] = []
   /// Sequences offered so far.
   public private(set) var seen = 0
+  /// The smallest key that did not fit, for each share of the budget: none from there on ever will.
+  private var bounds: [Int: UInt64] = [:]
 
   public init(budgetTokens: Int, selection: Selection) {
     self.budgetTokens = budgetTokens
@@ -42,7 +45,12 @@ public struct ReplayBuffer: Sendable, Equatable {
 
   public var tokens: Int { items.reduce(0) { $0 + $1.exemplar.inputs.count } }
 
-  /// Offers all sequences of one past.
+  /// The share of the budget that a past's sequences are kept in.
+  private func share(of past: Int) -> Int { selection == .reservoir ? 0 : past }
+  /// Whether a sequence with this key may stay.
+  func mayKeep(key: UInt64, past: Int) -> Bool { key < bounds[share(of: past)] ?? .max }
+
+  /// Offers sequences of one past.
   ///
   /// - Parameter surprise: the mean loss of each sequence, for selection by surprise
   /// - Cost: O(n log n) once a stage
@@ -56,25 +64,19 @@ public struct ReplayBuffer: Sendable, Equatable {
       // Bits of positive numbers order as the numbers do.
       let key = surprise.map { UInt64.max - max(0, $0[index]).bitPattern } ?? draw
       return Item(key: key, past: past, exemplar: exemplar)
-    }
-    switch selection {
-    case .reservoir: items = Self.smallest(items, budget: budgetTokens)
-    case .stageBalanced, .surprise:
-      let groups = Dictionary(grouping: items, by: \.past)
-      items = groups.keys.sorted().flatMap { past in
-        Self.smallest(groups[past] ?? [], budget: budgetTokens / groups.count)
+    }.filter { mayKeep(key: $0.key, past: past) }
+    let shares = Dictionary(grouping: items) { share(of: $0.past) }
+    items = shares.keys.sorted().flatMap { number in
+      let ordered = (shares[number] ?? []).sorted { ($0.key, $0.past) < ($1.key, $1.past) }
+      var left = budgetTokens / shares.count
+      let kept = ordered.prefix { item in
+        left -= item.exemplar.inputs.count
+        return left >= 0
       }
+      if kept.count < ordered.count { bounds[number] = ordered[kept.count].key }
+      return kept
     }
     items.sort { ($0.past, $0.key) < ($1.past, $1.key) }
-  }
-
-  /// The items with the smallest keys whose lengths fit the budget together.
-  private static func smallest(_ items: [Item], budget: Int) -> [Item] {
-    var left = budget
-    return items.sorted { ($0.key, $0.past) < ($1.key, $1.past) }.prefix { item in
-      left -= item.exemplar.inputs.count
-      return left >= 0
-    }
   }
 
   mutating func pass() { seen += 1 }
@@ -93,6 +95,11 @@ public struct ReplayBuffer: Sendable, Equatable {
     writer.integers("past", items.map(\.past), description: "stage of each sequence; 0 is the base")
     writer.integers(
       "keys", items.map { Int(bitPattern: UInt($0.key)) }, description: "random keys; the smallest stay")
+    let shares = bounds.keys.sorted()
+    writer.integers("bounds/shares", shares, description: "pasts with a bound; 0 where all share one budget")
+    writer.integers(
+      "bounds/keys", shares.map { Int(bitPattern: UInt(bounds[$0] ?? .max)) },
+      description: "the smallest key of each that did not fit")
     let soft = items.map(\.exemplar.soft)
     guard soft.contains(where: { $0 != nil }) else { return }
     writer.integers(
@@ -124,6 +131,14 @@ public struct ReplayBuffer: Sendable, Equatable {
       return Item(
         key: UInt64(UInt(bitPattern: keys[index])), past: pasts[index],
         exemplar: Exemplar(inputs: Array(tokens[range]), targets: Array(targets[range])))
+    }
+    // Absent in files of before bounds were kept.
+    if reader.contains("bounds/shares") {
+      let (shares, keys) = (try reader.integers("bounds/shares"), try reader.integers("bounds/keys"))
+      guard shares.count == keys.count, Set(shares).count == shares.count else {
+        throw StateError(description: "the replay buffer's bounds disagree in length")
+      }
+      bounds = Dictionary(uniqueKeysWithValues: zip(shares, keys.map { UInt64(UInt(bitPattern: $0)) }))
     }
     guard reader.contains("soft/widths") else { return }
     let (widths, temperatures) = (try reader.integers("soft/widths"), try reader.doubles("soft/temperatures"))
