@@ -67,8 +67,10 @@ public struct ReplayBuffer: Sendable, Equatable {
     }.filter { mayKeep(key: $0.key, past: past) }
     let shares = Dictionary(grouping: items) { share(of: $0.past) }
     items = shares.keys.sorted().flatMap { number in
-      let ordered = (shares[number] ?? []).sorted { ($0.key, $0.past) < ($1.key, $1.past) }
       var left = budgetTokens / shares.count
+      // What is longer than all of it would shut out everything behind it.
+      let ordered = (shares[number] ?? []).filter { [left] in $0.exemplar.inputs.count <= left }
+        .sorted { ($0.key, $0.past) < ($1.key, $1.past) }
       let kept = ordered.prefix { item in
         left -= item.exemplar.inputs.count
         return left >= 0
