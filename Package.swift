@@ -111,13 +111,13 @@ let package = Package(
       name: "TestKit", dependencies: ["TensorCore", "StrictJSON"], path: "Tests/TestKit",
       swiftSettings: strict),
     tests("StrictJSONTests", ["StrictJSON"]),
-    tests("TensorCoreTests", ["TensorCore", "TensorCPU"]),
+    tests("TensorCoreTests", ["TensorCore", "TensorCPU", "CKernels"]),
     tests("LedgerTests", ["Ledger", "StrictJSON"]),
     tests("ArchiveTests", ["Archive", "CChecksums", "StrictJSON"]),
     tests("CorpusTests", ["Corpus", "StrictJSON"]),
     tests(
       "ModelsTests", ["Models", "Curvature", "StrictJSON", "Layers", "Corpus", "Archive", "TensorCPU", "TensorCore"]),
-    tests("CurvatureTests", ["Curvature", "Models", "Layers", "TensorCPU", "TensorCore"]),
+    tests("CurvatureTests", ["Curvature", "Models", "Layers", "StrictJSON", "TensorCPU", "TensorCore"]),
     tests("ContinualTests", ["Continual", "Curvature", "Training", "Models", "Layers", "TensorCPU", "TensorCore"]),
     tests(
       "MergingTests", ["Merging", "Curvature", "Models", "Layers", "Corpus", "Ledger", "TensorCPU", "TensorCore"]),

@@ -61,7 +61,7 @@ extension ChainRun {
         "step": .integer(position.step), "seed": .string(String(plan.seed)), "ledger_offset": .integer(ledger.offset),
         "wall_seconds": .number(earlierSeconds + Machine.seconds - started), "train_tokens": .integer(trainedTokens),
         "train_seconds": .number(trainingSeconds), "version": .string(Machine.version),
-        "blas_core": .string(CPUBackend.blasCore), "random_key": .string(String(root.key)),
+        "blas_core": .string(BLASCore.name), "random_key": .string(String(root.key)),
       ])
     try AtomicFile.write(name + "\n", to: directory.pointer)
     let bytes = (try? FileManager.default.attributesOfItem(atPath: directory.checkpoints + "/" + name))?[.size] as? Int
@@ -113,9 +113,9 @@ extension ChainRun {
       throw RunError(
         ExitCode.configuration, "\(path): written by another run (seed or variant differ)", hint: "use --fresh")
     }
-    if let core = metadata["blas_core"]?.string, core != CPUBackend.blasCore {
+    if let core = metadata["blas_core"]?.string, core != BLASCore.name {
       observer.warning(
-        "the checkpoint was made with OpenBLAS core \(core), this machine uses \(CPUBackend.blasCore): bits may differ")
+        "the checkpoint was made with OpenBLAS core \(core), this machine uses \(BLASCore.name): bits may differ")
     }
     let reader = ArchiveStateReader(archive)
     try store.restore(store.values, from: reader, under: "model/parameters")

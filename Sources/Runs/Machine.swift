@@ -21,7 +21,7 @@ public enum Machine {
   public static func environment(threads: Int, precision: String) -> [JSON.Member] {
     [
       .init("version", .string(version)), .init("threads", .integer(threads)),
-      .init("blas_core", .string(CPUBackend.blasCore)), .init("onednn", JSON(CPUBackend.oneDNNVersion)),
+      .init("blas_core", .string(BLASCore.name)), .init("onednn", JSON(CPUBackend.oneDNNVersion)),
       .init("precision", .string(precision)),
     ]
   }

@@ -44,8 +44,6 @@ public final class CPUBackend: Backend {
   }
 
   public var threads: Int { workers.threads }
-  /// The kernel set that OpenBLAS chose for this CPU; part of what decides bits.
-  public static var blasCore: String { String(cString: openblas_get_corename()) }
   public static var blasConfiguration: String { String(cString: openblas_get_config()) }
   /// The version of oneDNN that computes the large products, or nil where OpenBLAS computes all of them.
   public static var oneDNNVersion: String? { codnn_version().map { String(cString: $0) } }
@@ -83,8 +81,8 @@ public final class CPUBackend: Backend {
     precondition(sums.count == x.columns, "\(sums.count) sums for \(x.columns) columns")
     overwriting(sums)
     if !accumulate { fill(sums, 0) }
-    // Few fixed chunks with a partial sum each, added in order.
-    let height = max(64, (x.rows + 7) / 8)
+    // Fixed chunks with a partial sum each, added in order.
+    let height = max(64, (x.rows + 31) / 32)
     let chunks = (x.rows + height - 1) / height
     guard chunks > 1 else {
       return overRows(x.rows, height: height) { _ in

@@ -52,7 +52,7 @@ struct BenchCommand: ParsableCommand {
     }
     for (name, value, most) in [("batch", batch, 65_536), ("seq", seq, 65_536), ("steps", steps, 100_000)]
     where !(1...most).contains(value) { throw usage("--\(name) \(value) is not between 1 and \(most)") }
-    if let core = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
+    if let core = BLASCore.wanted {
       Say.note(
         "OPENBLAS_CORETYPE=\(core) is set, so OpenBLAS does not choose for this CPU; unset it"
       )
@@ -96,7 +96,7 @@ struct BenchCommand: ParsableCommand {
       .init("tokens_per_second", rounded(result.tokens.map { Double($0) / result.seconds }, 1)),
       .init("peak_rss_mb", .integer(Machine.peakBytes >> 20)), .init("gflops", rounded(gigaflops, 2)),
       .init("peak_gflops", rounded(peak, 2)), .init("mfu", rounded(gigaflops.map { $0 / peak }, 4)),
-      .init("blas_core", .string(CPUBackend.blasCore)), .init("onednn", JSON(CPUBackend.oneDNNVersion)),
+      .init("blas_core", .string(BLASCore.name)), .init("onednn", JSON(CPUBackend.oneDNNVersion)),
       .init("loss", rounded(result.loss, 4)),
     ] + result.details
   }

@@ -57,15 +57,13 @@ enum Checkup {
   }
 
   private static var blas: Finding {
-    let core = CPUBackend.blasCore
-    let line = "OpenBLAS core \(core) (\(CPUBackend.blasConfiguration.trimmingCharacters(in: .whitespaces)))"
-    if let override = Terminal.environment("OPENBLAS_CORETYPE"), !override.isEmpty {
+    let line = "OpenBLAS core \(BLASCore.name) (\(CPUBackend.blasConfiguration.trimmingCharacters(in: .whitespaces)))"
+    if let override = BLASCore.wanted {
       return .warning(
         "blas", line + "; OPENBLAS_CORETYPE=\(override) overrides the choice",
         remedy: "unset OPENBLAS_CORETYPE, unless results must match another machine's bit for bit")
     }
-    let old = ["prescott", "generic", "core2", "penryn", "dunnington", "nehalem", "atom", "armv8"]
-    if old.contains(core.lowercased()) {
+    if BLASCore.isOld {
       return .warning(
         "blas", line,
         remedy: "these kernels are for old processors; a newer OpenBLAS may know this one better")

@@ -2,6 +2,7 @@
 import ArgumentParser
 import Glibc
 import Runs
+import TensorCPU
 
 @main struct Retain: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -42,6 +43,7 @@ import Runs
   ]
 
   static func main() {
+    BLASCore.replaceOld(arguments: CommandLine.unsafeArgv)
     Terminal.prepare()
     var command: any ParsableCommand
     do { command = try parseAsRoot() } catch { exit(withError: error) }

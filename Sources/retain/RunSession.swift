@@ -35,7 +35,7 @@ struct RunSession {
     ]
     if !plan.compare.isEmpty { lines.append("against " + plan.compare.map(\.name).joined(separator: ", ")) }
     lines += [
-      "machine \(threads) thread\(threads == 1 ? "" : "s"), OpenBLAS core \(CPUBackend.blasCore), fp32",
+      "machine \(threads) thread\(threads == 1 ? "" : "s"), OpenBLAS core \(BLASCore.name), fp32",
       "output  \(plan.outputDirectory)",
     ]
     return Style.bold.paint("retain \(Machine.version)")
@@ -61,7 +61,7 @@ struct RunSession {
   /// What makes a run slower or different for reasons outside the experiment file.
   static func environmentWarnings(_ plan: ExperimentPlan) -> [String] {
     var warnings: [String] = []
-    if let core = Terminal.environment("OPENBLAS_CORETYPE"), !core.isEmpty {
+    if let core = BLASCore.wanted {
       warnings.append(
         "OPENBLAS_CORETYPE=\(core) is set: OpenBLAS does not choose its kernels by this processor, speed and the last "
           + "bits of results differ; unset it unless that is what you want")

@@ -126,6 +126,11 @@ double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_b
                      float learning_rate, float weight_decay, float gradient_scale, uint16_t *rounded,
                      const ck_pull *pulls, int pull_count, long count);
 
+// MARK: processor.c
+
+enum { CK_PROCESSOR_OTHER, CK_PROCESSOR_AVX2, CK_PROCESSOR_AVX512, CK_PROCESSOR_AVX512_BF16 };
+int ck_processor_level(void);
+
 // MARK: bench.c
 
 // Runs `rounds` rounds of chains x <- x * factor + term in registers and returns the floating-point operations done.
