@@ -90,43 +90,41 @@ extension CPUBackend {
     whole.isBF16 = usesBF16 && !isSmall
     let (left, right) = (operand(a, isBF16: whole.isBF16), operand(b, isBF16: whole.isBF16))
     let cut = whole.cut
-    func prepared(_ size: Int, into stride: Int, accumulate: Bool) -> (shape: ProductShape, product: PreparedProduct?) {
-      var shape = whole.chunk(cut.axis, size)
-      shape.strideC = stride
-      shape.accumulate = accumulate
-      return (shape, isSmall ? nil : products.product(shape))
+    func shape(_ row: Int, _ column: Int, _ term: Int) -> ProductShape {
+      var part = whole
+      (part.m, part.n, part.k) = (cut.rows.size(row), cut.columns.size(column), cut.terms.size(term))
+      if term > 0 { (part.strideC, part.accumulate) = (n, false) }
+      return part
     }
-    let first = prepared(cut.size, into: c.stride, accumulate: accumulate)
-    switch cut.axis {
-    case .rows, .columns:
-      let last = prepared(cut.rest, into: c.stride, accumulate: accumulate)
-      workers.run(cut.count) { index in
-        let begin = index * cut.size
-        let (shape, product) = index == cut.count - 1 ? last : first
-        if cut.axis == .rows {
-          run(
-            product, shape, left, transposeA ? begin : begin * a.stride, right, 0, c.base + begin * c.stride)
-        } else {
-          run(product, shape, left, 0, right, transposeB ? begin * b.stride : begin, c.base + begin)
+    // The last of a kind may be smaller, and the first sum over terms lies elsewhere: few shapes differ.
+    var chunks: [ProductShape: PreparedProduct] = [:]
+    if !isSmall {
+      for row in Set([0, cut.rows.count - 1]) {
+        for column in Set([0, cut.columns.count - 1]) {
+          for term in Set([0, min(1, cut.terms.count - 1), cut.terms.count - 1]) {
+            let part = shape(row, column, term)
+            chunks[part] = products.product(part)
+          }
         }
       }
-    case .terms:
-      // The first chunk's sum goes where the whole belongs, the others beside it; they are added in order.
-      let others = empty((cut.count - 1) * m, n)
-      let (full, last) = (
-        prepared(cut.size, into: n, accumulate: false), prepared(cut.rest, into: n, accumulate: false)
-      )
-      workers.run(cut.count) { index in
-        let begin = index * cut.size
-        let (shape, product) = index == 0 ? first : index == cut.count - 1 ? last : full
-        run(
-          product, shape, left, transposeA ? begin * a.stride : begin, right,
-          transposeB ? begin : begin * b.stride, index == 0 ? c.base : others.base + (index - 1) * m * n)
-      }
-      overRows(m, height: height(columns: n)) { rows in
-        for part in 0..<cut.count - 1 {
-          for row in rows { ck_vector_add(others.base + (part * m + row) * n, 1, c.base + row * c.stride, n) }
-        }
+    }
+    let ready = chunks
+    // The first sum over terms goes where the whole belongs, the others beside it; they are added in order.
+    let others = empty((cut.terms.count - 1) * m, n)
+    workers.run(cut.count) { index in
+      let (term, place) = index.quotientAndRemainder(dividingBy: cut.rows.count * cut.columns.count)
+      let (column, row) = place.quotientAndRemainder(dividingBy: cut.rows.count)
+      let part = shape(row, column, term)
+      let (i, j, l) = (cut.rows.begin(row), cut.columns.begin(column), cut.terms.begin(term))
+      let target = term == 0 ? c.base : others.base + (term - 1) * m * n
+      run(
+        ready[part], part, left, transposeA ? l * a.stride + i : i * a.stride + l, right,
+        transposeB ? j * b.stride + l : l * b.stride + j, target + i * part.strideC + j)
+    }
+    guard cut.terms.count > 1 else { return }
+    overRows(m, height: height(columns: n)) { rows in
+      for part in 0..<cut.terms.count - 1 {
+        for row in rows { ck_vector_add(others.base + (part * m + row) * n, 1, c.base + row * c.stride, n) }
       }
     }
   }

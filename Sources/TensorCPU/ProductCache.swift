@@ -40,47 +40,63 @@ struct ProductShape: Hashable {
   static let smallest = 1 << 18
   var isSmall: Bool { m * n * k < Self.smallest }
 
-  /// A chunk of this product along one of its extents.
-  func chunk(_ axis: ProductCut.Axis, _ size: Int) -> ProductShape {
-    var part = self
-    switch axis {
-    case .rows: part.m = size
-    case .columns: part.n = size
-    case .terms: part.k = size
-    }
-    return part
-  }
-
   /// Where the product is cut for threads; by its extents alone, so that results do not depend on their number.
   ///
-  /// Along the longer side of C into an even number of chunks, since two threads are common; at least 96 wide, because
-  /// every chunk packs the other operand again. Where the sum is far longer than C is wide that packing would cost an
-  /// eighth, as in the gradient of a head's input: there the sum itself is cut.
+  /// Every chunk packs its part of both operands, an element at the price of `packing` multiply-adds. The cut is the one
+  /// that takes two threads the least time, with some regard to sixteen. Where the sum is far longer than C is wide, as
+  /// in the gradient of a head's input, packing would cost an eighth: there the sum itself is cut.
   var cut: ProductCut {
-    if isSmall { return ProductCut(axis: .rows, extent: m, count: 1) }
-    let longer = max(m, n)
-    if k >= 8 * longer && k >= 1 << 13 { return ProductCut(axis: .terms, extent: k, count: 8) }
-    var count = min(8, max(1, longer / 96))
-    if count > 1 && !count.isMultiple(of: 2) { count -= 1 }
-    return ProductCut(axis: m >= n ? .rows : .columns, extent: longer, count: count)
+    let whole = ProductCut(rows: Pieces(of: m), columns: Pieces(of: n), terms: Pieces(of: k))
+    if isSmall { return whole }
+    if k >= 8 * max(m, n) && k >= 1 << 13 {
+      let halves = m >= 2 * Self.narrowest ? 2 : 1
+      return ProductCut(rows: Pieces(of: m, count: halves), columns: whole.columns, terms: Pieces(of: k, count: 8))
+    }
+    let most = min(Self.mostChunks, max(1, m * n * k / Self.leastWork))
+    var best = whole
+    var least = Double.infinity
+    for r in 1...most where r == 1 || m / r >= Self.narrowest {
+      for c in 1...most / r where c == 1 || n / c >= Self.narrowest {
+        let cut = ProductCut(rows: Pieces(of: m, count: r), columns: Pieces(of: n, count: c), terms: whole.terms)
+        let (height, width) = (Double(cut.rows.size), Double(cut.columns.size))
+        let work = height * width + Self.packing * (height + width)
+        func time(threads: Int) -> Double { work * Double((cut.count + threads - 1) / threads * threads) }
+        let cost = time(threads: 2) + 0.3 * time(threads: 16)
+        if cost < least { (best, least) = (cut, cost) }
+      }
+    }
+    return best
   }
+  private static let packing = 17.0
+  private static let mostChunks = 32
+  /// Multiply-adds of a chunk: some ten microseconds.
+  private static let leastWork = 1 << 20
+  /// Rows or columns of a chunk, unless there are no more.
+  private static let narrowest = 96
 }
 
-/// Chunks of equal size along one extent of a product; the last one takes what is left.
-struct ProductCut {
-  enum Axis { case rows, columns, terms }
-  let axis: Axis
+/// One extent of a product in pieces of equal size; the last one takes what is left.
+struct Pieces {
   let size: Int
   let count: Int
-  /// Size of the last chunk.
+  /// Size of the last piece.
   let rest: Int
 
-  init(axis: Axis, extent: Int, count: Int) {
-    self.axis = axis
+  init(of extent: Int, count: Int = 1) {
     size = count == 1 ? extent : ((extent + count - 1) / count + 15) / 16 * 16
     self.count = (extent + size - 1) / size
     rest = extent - (self.count - 1) * size
   }
+  func begin(_ index: Int) -> Int { index * size }
+  func size(_ index: Int) -> Int { index == count - 1 ? rest : size }
+}
+
+/// The chunks of a product, one for each piece of its rows, columns and terms.
+struct ProductCut {
+  let rows: Pieces
+  let columns: Pieces
+  let terms: Pieces
+  var count: Int { rows.count * columns.count * terms.count }
 }
 
 /// The shapes that were used last; asked by the one thread that hands out work.
