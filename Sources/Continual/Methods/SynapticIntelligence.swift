@@ -7,14 +7,14 @@ import Training
 ///
 /// g is the gradient of the task alone, not clipped and without any penalty; Δθ is what the step really did, with
 /// optimizer, decay and penalties.
-/// - Cost: 24 bytes a parameter and step beside the pull's 8; state: 20 bytes a parameter
+/// - Cost: 24 bytes a parameter and step beside the pull's 8; state: 16 bytes a parameter
 /// - Trap: a gradient that already holds the penalty makes old parameters look important for the new task
 /// - Source: Zenke et al. 2017, arXiv:1703.04200
 public final class SynapticIntelligence: ConfigurableMethod {
   public static let card = MethodCard(
     name: "si", title: "Synaptic intelligence", paper: "Zenke et al. 2017 (arXiv:1703.04200)",
     equation: "c Σ Ω (θ − θ*)², Ω += max(0, −Σ g·Δθ) / ((θ_end − θ_start)² + ξ)",
-    cost: "32 bytes a parameter and step; no pass over old data", state: "20 bytes a parameter",
+    cost: "32 bytes a parameter and step; no pass over old data", state: "16 bytes a parameter",
     needs: "nothing of the past; the base has no importance unless it was trained as a stage",
     verified: "small full-batch steps: Σ ω equals the fall of the loss; hand-computed Ω")
 
