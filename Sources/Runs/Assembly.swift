@@ -25,6 +25,8 @@ public final class Assembly {
   /// Results of the base that every variant would compute alike.
   let sharedBase = SharedResults()
   var baseMeasurements: [Ledger.Measurement]?
+  /// Asked for the first time before anything is trained or restored.
+  private(set) lazy var origins = Origins(self)
 
   /// - Parameter reuse: variants or trials will start from the base again
   public init(_ plan: ExperimentPlan, backend: CPUBackend? = nil, reuse: Bool) throws {

@@ -49,6 +49,7 @@ extension ChainRun {
     }
     writer.group("measurements", description: "every probe after the base and each stage, sums per document")
     writer.text("measurements/matrix.json", matrix.json.compact, description: "rows of the retention matrix")
+    assembly.origins.write(to: writer)
     writer.group("plan", description: "the experiment with every default filled in")
     writer.text("plan/plan.yaml", plan.yaml(), description: "plan.yaml of the run")
     let name = directory.checkpointName(stages: stageNames, position)
@@ -118,6 +119,9 @@ extension ChainRun {
         "the checkpoint was made with OpenBLAS core \(core), this machine uses \(BLASCore.name): bits may differ")
     }
     let reader = ArchiveStateReader(archive)
+    let (stage, step) = (metadata["stage_index"]?.int ?? 0, metadata["step"]?.int ?? 0)
+    try assembly.origins.check(
+      reader, path: path, begun: stage + (step > 0 ? 1 : 0), stageNames: stageNames)
     try store.restore(store.values, from: reader, under: "model/parameters")
     progress = try StageProgress.read(from: reader)
     matrix = try RetentionMatrix(JSON.parse(reader.text("measurements/matrix.json")))
@@ -131,9 +135,10 @@ extension ChainRun {
       observer.warning(
         "the ledger lacks \(ledger.shortfall) bytes that the checkpoint counted on; the losses of those steps are gone")
     }
-    let stage = metadata["stage"]?.string ?? stageNames.last ?? ""
     try ledger.append(
-      .resumed(checkpoint: (path as NSString).lastPathComponent, stage: stage, step: metadata["step"]?.int ?? 0))
+      .resumed(
+        checkpoint: (path as NSString).lastPathComponent,
+        stage: metadata["stage"]?.string ?? stageNames.last ?? "", step: step))
     resumedFrom = archive
   }
 

@@ -104,6 +104,7 @@ public final class ChainRun {
 
   /// Runs to the end, or to a signal or the time limit.
   public func execute() throws -> ChainOutcome {
+    _ = assembly.origins
     if !(try resume()) { try begin() }
     while position.stage < plan.stages.count {
       if let stop = try runStage(position.stage) { return try finish(stop) }

@@ -43,6 +43,7 @@ public final class ExperimentRun {
       let assembly =
         try (turn == 0 ? assembled : nil) ?? Assembly(plan.withSeed(seed), reuse: variants.count > 1)
       observer.assembled(assembly)
+      for (_, finished) in variants { try checkOrigins(finished.withSeed(seed), assembly) }
       try refuseWithoutMemory(assembly, variants.map { ($0.name, $0.plan.withSeed(seed)) })
       for (name, variantPlan) in pending {
         let own = variantPlan.withSeed(seed)
@@ -135,6 +136,16 @@ public final class ExperimentRun {
     guard results.status == .finished || results.status == .diverged else { return false }
     guard let final = results.final else { return results.status == .diverged }
     return FileManager.default.fileExists(atPath: plan.outputDirectory + "/" + final.checkpoint)
+  }
+
+  /// What a finished variant learned from must be what the others will learn from.
+  private func checkOrigins(_ plan: ExperimentPlan, _ assembly: Assembly) throws {
+    guard try isFinished(plan), let final = try RunResults.read(RunDirectory(plan.outputDirectory).results).final
+    else { return }
+    let path = plan.outputDirectory + "/" + final.checkpoint
+    let stages = plan.stages.map(\.name)
+    try assembly.origins.check(
+      ArchiveStateReader(ArchiveReader(path: path)), path: path, begun: stages.count, stageNames: stages)
   }
 
   /// Means over seeds, comparison.json and the reports, from what is on disk.

@@ -84,10 +84,10 @@ public final class ImageClassifier {
     let head: Int
   }
   public let network: MLP
-  private let table: Tensor
+  let table: Tensor
   private let places: [Place]
   /// Permutations: for each pixel where it comes from.
-  private let orders: [[Int]]
+  let orders: [[Int]]
   let base: TextSet
   let stages: [TextSet]
 
