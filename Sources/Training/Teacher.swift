@@ -57,8 +57,20 @@ extension Exemplar {
 }
 
 extension [Exemplar] {
-  /// Neighbours with at most so many tokens together; a longer one stands alone.
+  /// Neighbours with at most so many tokens together, a longer one alone; as few runs as that takes, the largest of
+  /// them as small as it can be, so that the last one finds the buffers of those before it.
   public func runs(ofTokens limit: Int) -> [ArraySlice<Exemplar>] {
+    let full = filled(upTo: limit)
+    var (low, high) = (1, limit)
+    while low < high {
+      let middle = low + (high - low) / 2
+      if filled(upTo: middle).count <= full.count { high = middle } else { low = middle + 1 }
+    }
+    return filled(upTo: high)
+  }
+
+  /// Runs that end where the next sequence would exceed the limit.
+  private func filled(upTo limit: Int) -> [ArraySlice<Exemplar>] {
     var runs: [ArraySlice<Exemplar>] = []
     var (first, filled) = (0, 0)
     for (index, exemplar) in enumerated() {

@@ -16,7 +16,7 @@ import TensorCPU
     }
   }
 
-  /// Whatever this machine is, `processor.c` says of it what its kernels ask for.
+  /// Whatever this machine is, `machine.c` says of it what its kernels ask for.
   @Test func theLevelAgreesWithBF16() {
     if CPUBackend.supportsBF16 { #expect(ck_processor_level() == Int32(CK_PROCESSOR_AVX512_BF16)) }
   }

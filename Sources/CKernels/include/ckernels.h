@@ -126,10 +126,12 @@ double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_b
                      float learning_rate, float weight_decay, float gradient_scale, uint16_t *rounded,
                      const ck_pull *pulls, int pull_count, long count);
 
-// MARK: processor.c
+// MARK: machine.c
 
 enum { CK_PROCESSOR_OTHER, CK_PROCESSOR_AVX2, CK_PROCESSOR_AVX512, CK_PROCESSOR_AVX512_BF16 };
 int ck_processor_level(void);
+// Heap blocks from this size on go back to the kernel when they are freed, whatever was freed before.
+void ck_memory_return_blocks(long bytes);
 
 // MARK: bench.c
 

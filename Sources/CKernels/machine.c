@@ -1,5 +1,9 @@
-// What vector instructions this processor has.
+// What vector instructions this processor has, and how this process takes memory from it.
 #include "internal.h"
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 int ck_processor_level(void) {
 #if defined(__x86_64__)
@@ -10,5 +14,11 @@ int ck_processor_level(void) {
   return __builtin_cpu_supports("avx512bf16") ? CK_PROCESSOR_AVX512_BF16 : CK_PROCESSOR_AVX512;
 #else
   return CK_PROCESSOR_OTHER;
+#endif
+}
+
+void ck_memory_return_blocks(long bytes) {
+#if defined(M_MMAP_THRESHOLD)
+  mallopt(M_MMAP_THRESHOLD, (int)bytes);
 #endif
 }
