@@ -1,4 +1,4 @@
-// What vector instructions this processor has, and how this process takes memory from it.
+// What vector instructions this processor has, and giving its memory back.
 #include "internal.h"
 
 #if defined(__GLIBC__)
@@ -17,8 +17,8 @@ int ck_processor_level(void) {
 #endif
 }
 
-void ck_memory_return_blocks(long bytes) {
-#if defined(M_MMAP_THRESHOLD)
-  mallopt(M_MMAP_THRESHOLD, (int)bytes);
+void ck_memory_trim(void) {
+#if defined(__GLIBC__)
+  malloc_trim(0);
 #endif
 }

@@ -41,7 +41,7 @@ extension ChainRun {
           random: root.forked("consolidation.\(methodPlan.name)", past), note: { notes.append($0) }))
       for fact in notes { try note(fact) }
     }
-    backend.pool.trim()
+    backend.returnMemory()
   }
 
   /// Tokens of a micro-batch, which other passes of the stage keep to.

@@ -43,6 +43,12 @@ public final class CPUBackend: Backend {
     self.precision = precision
   }
 
+  /// Gives all memory that nothing looks at back to the system: free buffers, and what large arrays left in the heap.
+  public func returnMemory() {
+    pool.trim()
+    ck_memory_trim()
+  }
+
   public var threads: Int { workers.threads }
   public static var blasConfiguration: String { String(cString: openblas_get_config()) }
   /// The version of oneDNN that computes the large products, or nil where OpenBLAS computes all of them.

@@ -1,6 +1,5 @@
 // The door: one program, its verbs in the order of the manual, and what happens to every failure.
 import ArgumentParser
-import CKernels
 import Glibc
 import Runs
 import TensorCPU
@@ -45,8 +44,6 @@ import TensorCPU
 
   static func main() {
     BLASCore.replaceOld(arguments: CommandLine.unsafeArgv)
-    // Left alone, the C library takes ever larger blocks from its heap, and what a self-test held stays there.
-    ck_memory_return_blocks(1 << 20)
     Terminal.prepare()
     var command: any ParsableCommand
     do { command = try parseAsRoot() } catch { exit(withError: error) }

@@ -130,8 +130,8 @@ double ck_vector_sgd(float *parameters, const float *gradient, float *momentum_b
 
 enum { CK_PROCESSOR_OTHER, CK_PROCESSOR_AVX2, CK_PROCESSOR_AVX512, CK_PROCESSOR_AVX512_BF16 };
 int ck_processor_level(void);
-// Heap blocks from this size on go back to the kernel when they are freed, whatever was freed before.
-void ck_memory_return_blocks(long bytes);
+// Free pages of the heap go back to the kernel.
+void ck_memory_trim(void);
 
 // MARK: bench.c
 
