@@ -26,7 +26,10 @@ public enum DivergenceProbe {
   static let target = 0.005
   /// Probabilities that are held at once: of all classes, or those that a list leaves out would take their share of the
   /// divergence along. Of a longer sequence some places are looked at.
-  static let heldProbabilities = 1 << 22
+  static let heldProbabilities = 1 << 21
+
+  /// Bytes of a sequence's probabilities and classes, in the exemplar, in its batch and in between.
+  public static func workBytes(length: Int, classes: Int) -> Int { 40 * min(heldProbabilities, length * classes) }
 
   /// nil where nothing can be predicted: no sequence, or a curvature of 0.
   ///

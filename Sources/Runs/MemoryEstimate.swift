@@ -14,7 +14,8 @@ import Training
 /// parameters:
 ///
 /// - methods: EWC 8P, the others as their `stateBytes` has it, and 8P for interfered retrieval
-/// - consolidation: what the pass over the past holds, or the self-test of a Fisher, 12P and scoring (bf16: 16P)
+/// - consolidation: what the pass over the past holds, or the self-test of a Fisher: 12P (bf16: 16P), scoring, and 40 for
+///   every probability that it compares
 /// - base copy 4P, and 4P for its Fisher, where variants start over from the base
 /// - data: 12 a token of training text; 80 MiB for everything else
 ///
@@ -72,7 +73,10 @@ public struct MemoryEstimate: Sendable {
         let passes = zip(plan.stages, widths).map { rehearsal.consolidating(distinct, $0, tokens: $1) }.max() ?? 0
         // The self-test of a Fisher moves the parameters, whose rounded form is then another one.
         let usesBF16 = plan.stages.contains { $0.training.precision == .bf16 } && CPUBackend.supportsBF16
-        let test = usesFisher ? (usesBF16 ? 16 : 12) * parameters + measuring : 0
+        let longest = ([plan.training] + plan.stages.map(\.training)).map(\.sequenceLength).max() ?? 0
+        let probabilities = DivergenceProbe.workBytes(
+          length: min(longest, assembly.subject.contextLength), classes: model.configuration.vocabularySize)
+        let test = usesFisher ? (usesBF16 ? 16 : 12) * parameters + measuring + probabilities : 0
         others = max(others, max(passes, test) + kept)
       }
       add("consolidation and measuring", others - training)
