@@ -96,32 +96,36 @@ extension CPUBackend {
       if term > 0 { (part.strideC, part.accumulate) = (n, false) }
       return part
     }
-    // The last of a kind may be smaller, and the first sum over terms lies elsewhere: few shapes differ.
-    var chunks: [ProductShape: PreparedProduct] = [:]
+    // The last of a kind may be smaller, and the first sum over terms lies elsewhere: twelve shapes at most.
+    func kind(_ row: Int, _ column: Int, _ term: Int) -> Int {
+      let place = (row == cut.rows.count - 1 ? 1 : 0) + (column == cut.columns.count - 1 ? 2 : 0)
+      return place + (term == 0 ? 0 : term == cut.terms.count - 1 ? 4 : 8)
+    }
+    var prepared = [PreparedProduct?](repeating: nil, count: isSmall ? 0 : 12)
     if !isSmall {
-      for row in Set([0, cut.rows.count - 1]) {
-        for column in Set([0, cut.columns.count - 1]) {
-          for term in Set([0, min(1, cut.terms.count - 1), cut.terms.count - 1]) {
-            let part = shape(row, column, term)
-            chunks[part] = products.product(part)
+      for row in stride(from: 0, to: cut.rows.count, by: max(1, cut.rows.count - 1)) {
+        for column in stride(from: 0, to: cut.columns.count, by: max(1, cut.columns.count - 1)) {
+          for term in 0..<cut.terms.count where prepared[kind(row, column, term)] == nil {
+            prepared[kind(row, column, term)] = products.product(shape(row, column, term))
           }
         }
       }
     }
-    let ready = chunks
+    let ready = prepared
     // The first sum over terms goes where the whole belongs, the others beside it; they are added in order.
-    let others = empty((cut.terms.count - 1) * m, n)
+    let others = cut.terms.count > 1 ? empty((cut.terms.count - 1) * m, n) : nil
     workers.run(cut.count) { index in
       let (term, place) = index.quotientAndRemainder(dividingBy: cut.rows.count * cut.columns.count)
       let (column, row) = place.quotientAndRemainder(dividingBy: cut.rows.count)
       let part = shape(row, column, term)
       let (i, j, l) = (cut.rows.begin(row), cut.columns.begin(column), cut.terms.begin(term))
-      let target = term == 0 ? c.base : others.base + (term - 1) * m * n
+      let target = others.map { term == 0 ? c.base : $0.base + (term - 1) * m * n } ?? c.base
       run(
-        ready[part], part, left, transposeA ? l * a.stride + i : i * a.stride + l, right,
+        isSmall ? nil : ready[kind(row, column, term)], part, left, transposeA ? l * a.stride + i : i * a.stride + l,
+        right,
         transposeB ? j * b.stride + l : l * b.stride + j, target + i * part.strideC + j)
     }
-    guard cut.terms.count > 1 else { return }
+    guard let others else { return }
     overRows(m, height: height(columns: n)) { rows in
       for part in 0..<cut.terms.count - 1 {
         for row in rows { ck_vector_add(others.base + (part * m + row) * n, 1, c.base + row * c.stride, n) }

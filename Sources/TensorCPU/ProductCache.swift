@@ -52,7 +52,8 @@ struct ProductShape: Hashable {
       let halves = m >= 2 * Self.narrowest ? 2 : 1
       return ProductCut(rows: Pieces(of: m, count: halves), columns: whole.columns, terms: Pieces(of: k, count: 8))
     }
-    let most = min(Self.mostChunks, max(1, m * n * k / Self.leastWork))
+    // One token's product is all packing.
+    let most = min(Self.mostChunks, max(1, (m * n + Int(Self.packing) * (m + n)) * k / Self.leastWork))
     var best = whole
     var least = Double.infinity
     for r in 1...most where r == 1 || m / r >= Self.narrowest {
