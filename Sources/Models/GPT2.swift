@@ -10,8 +10,8 @@ public enum GPT2: Architecture {
 
   public static func configuration(_ json: JSON, path: String) throws(ModelError) -> TransformerConfiguration {
     let reader = ConfigurationReader(json: json, path: path)
-    let hidden = try reader.integer("n_embd")
-    let heads = try reader.integer("n_head")
+    let hidden = try reader.integer("n_embd", in: SizeLimit.width)
+    let heads = try reader.integer("n_head", in: SizeLimit.heads)
     guard hidden % heads == 0 else {
       throw ModelError(.invalid, path, "n_embd \(hidden) is not a multiple of n_head \(heads)")
     }
@@ -27,9 +27,11 @@ public enum GPT2: Architecture {
       throw ModelError(.unsupported, path, "scale_attn_weights: false is not supported")
     }
     var configuration = TransformerConfiguration(
-      architecture: card.name, vocabularySize: try reader.integer("vocab_size"), hiddenSize: hidden,
-      intermediateSize: try reader.integer("n_inner", default: 4 * hidden), layers: try reader.integer("n_layer"),
-      heads: heads, keyHeads: heads, contextLength: try reader.integer("n_positions", default: 1024),
+      architecture: card.name, vocabularySize: try reader.integer("vocab_size", in: SizeLimit.vocabulary),
+      hiddenSize: hidden,
+      intermediateSize: try reader.integer("n_inner", default: 4 * hidden, in: SizeLimit.intermediate),
+      layers: try reader.integer("n_layer", in: SizeLimit.layers), heads: heads, keyHeads: heads,
+      contextLength: try reader.integer("n_positions", default: 1024, in: SizeLimit.positions),
       epsilon: try reader.number("layer_norm_epsilon", default: 1e-5), ropeTheta: 0,
       tiesHead: try reader.flag("tie_word_embeddings", default: true))
     configuration.initializerRange = try reader.number("initializer_range", default: 0.02)

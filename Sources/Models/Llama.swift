@@ -11,9 +11,9 @@ public enum Llama: Architecture {
 
   public static func configuration(_ json: JSON, path: String) throws(ModelError) -> TransformerConfiguration {
     let reader = ConfigurationReader(json: json, path: path)
-    let hidden = try reader.integer("hidden_size")
-    let heads = try reader.integer("num_attention_heads")
-    let keyHeads = try reader.integer("num_key_value_heads", default: heads)
+    let hidden = try reader.integer("hidden_size", in: SizeLimit.width)
+    let heads = try reader.integer("num_attention_heads", in: SizeLimit.heads)
+    let keyHeads = try reader.integer("num_key_value_heads", default: heads, in: SizeLimit.heads)
     guard heads % keyHeads == 0 else {
       throw ModelError(
         .invalid, path, "num_attention_heads \(heads) is not a multiple of num_key_value_heads \(keyHeads)")
@@ -29,14 +29,21 @@ public enum Llama: Architecture {
       throw ModelError(.unsupported, path, "hidden_act \(activation) is not supported; expected silu")
     }
     var configuration = TransformerConfiguration(
-      architecture: card.name, vocabularySize: try reader.integer("vocab_size"), hiddenSize: hidden,
-      intermediateSize: try reader.integer("intermediate_size"), layers: try reader.integer("num_hidden_layers"),
-      heads: heads, keyHeads: keyHeads, contextLength: try reader.integer("max_position_embeddings", default: 2048),
+      architecture: card.name, vocabularySize: try reader.integer("vocab_size", in: SizeLimit.vocabulary),
+      hiddenSize: hidden, intermediateSize: try reader.integer("intermediate_size", in: SizeLimit.intermediate),
+      layers: try reader.integer("num_hidden_layers", in: SizeLimit.layers), heads: heads, keyHeads: keyHeads,
+      contextLength: try reader.integer("max_position_embeddings", default: 2048, in: SizeLimit.positions),
       epsilon: try reader.number("rms_norm_eps", default: 1e-6), ropeTheta: try ropeTheta(json, reader),
       tiesHead: try reader.flag("tie_word_embeddings", default: false))
-    configuration.headDimension = try reader.integer("head_dim", default: hidden / heads)
+    configuration.headDimension = try reader.integer("head_dim", default: hidden / heads, in: SizeLimit.width)
     guard configuration.headDimension % 2 == 0 else {
       throw ModelError(.invalid, path, "head_dim \(configuration.headDimension) is odd; rotary positions need pairs")
+    }
+    guard configuration.contextLength * configuration.headDimension <= SizeLimit.rotary else {
+      throw ModelError(
+        .invalid, path,
+        "max_position_embeddings \(configuration.contextLength) with heads of \(configuration.headDimension) takes "
+          + "rotary tables of more than \(SizeLimit.rotary) numbers")
     }
     configuration.attentionBias = try reader.flag("attention_bias", default: false)
     configuration.feedForwardBias = try reader.flag("mlp_bias", default: false)

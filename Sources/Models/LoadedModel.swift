@@ -5,6 +5,15 @@ import Layers
 import StrictJSON
 import TensorCore
 
+/// Refuses parameters that this machine cannot hold, before any of them is allocated: a sparse file can claim anything.
+func checkMemory(for declarations: [ParameterDeclaration], of path: String) throws(ArchiveError) {
+  // In floating point, which no size makes trap.
+  let bytes = declarations.reduce(0.0) { sum, declaration in
+    sum + declaration.shape.reduce(4.0) { $0 * Double($1) }
+  }
+  try requireMemory(Int(min(bytes, 0x1p62)), for: "model/parameters", of: path)
+}
+
 /// A transformer and its tokenizer.
 public struct LoadedModel {
   public let transformer: Transformer

@@ -17,7 +17,7 @@ public struct MLPConfiguration: Sendable, Equatable {
 
   /// The sizes in a checkpoint's config.json; nil for another architecture.
   public init?(_ json: JSON) {
-    guard json["model_type"]?.string == "mlp", let inputs = json["inputs"]?.int, inputs > 0,
+    guard json["model_type"]?.string == "mlp", let inputs = json["inputs"]?.int, 1...1 << 24 ~= inputs,
       let hidden = json["hidden_sizes"]?.array, let classes = json["classes"]?.array
     else { return nil }
     let sizes = (hidden.compactMap(\.int), classes.compactMap(\.int))

@@ -7,6 +7,9 @@ import StrictJSON
 import TensorCore
 
 public enum ModelFile {
+  /// The group of the weights.
+  private static let parameters = "model/parameters/"
+
   /// Whether a path names a file rather than a folder.
   public static func isModelFile(_ path: String) -> Bool {
     var isDirectory: ObjCBool = false
@@ -63,16 +66,29 @@ public enum ModelFile {
       throw ModelError(.invalid, place, "not JSON: \(error)")
     }
     let family = try ModelCatalog.architecture(of: json, path: place)
-    let model = try ModelCatalog.build(family.configuration(json, path: place), on: backend)
-    for parameter in model.parameters.parameters {
-      let name = "model/parameters/\(parameter.name)"
-      guard let entry = archive.entry(name), entry.shape == parameter.shape else {
+    let configuration = try family.configuration(json, path: place)
+    let declarations = family.declarations(configuration)
+    // Before anything is allocated on the word of the configuration.
+    for declaration in declarations {
+      let name = parameters + declaration.name
+      guard let entry = archive.entry(name), entry.shape == declaration.shape else {
         throw ModelError(
           .invalid, archive.path,
-          "\(name): expected shape \(parameter.shape), found "
+          "\(name): expected shape \(declaration.shape), found "
             + (archive.entry(name).map { "\($0.shape)" } ?? "nothing"))
       }
-      try archive.floats(name, into: parameter.value.buffer)
+    }
+    try checkMemory(for: declarations, of: archive.path)
+    let model = try ModelCatalog.build(configuration, on: backend)
+    for parameter in model.parameters.parameters {
+      let (name, values) = (parameters + parameter.name, parameter.value.buffer)
+      try archive.floats(name, into: values)
+      let bad = values.reduce(0) { $0 + ($1.isFinite ? 0 : 1) }
+      guard bad == 0 else {
+        throw ArchiveError(
+          .damaged, path: archive.path, reason: "\(name) has \(bad) of \(values.count) values that are not finite",
+          hint: "use another copy of the file")
+      }
     }
     var tokenizer: Tokenizer?
     if archive.contains("tokenizer/tokenizer.json") {

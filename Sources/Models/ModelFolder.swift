@@ -24,6 +24,7 @@ public enum ModelFolder {
     let configuration = try family.configuration(json, path: configPath)
     let tensors = try SafetensorsModel(folder: folder)
     try match(tensors, to: configuration, family: family, folder: folder)
+    try checkMemory(for: family.declarations(configuration), of: folder)
     let model = try ModelCatalog.build(configuration, on: backend)
     for parameter in model.parameters.parameters {
       try tensors.floats(fileName(of: parameter.name, family, in: tensors), into: parameter.value.buffer)

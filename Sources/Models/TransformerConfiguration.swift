@@ -46,14 +46,25 @@ public struct TransformerConfiguration: Sendable, Equatable {
   }
 }
 
+/// The largest sizes that a config.json may name, those of experiment files: looked at before anything is built from
+/// them, and too small together for any product or sum of them to overflow.
+enum SizeLimit {
+  static let layers = 1...512
+  static let heads = 1...1024
+  static let width = 1...65_536
+  static let intermediate = 1...1_048_576
+  static let positions = 1...1_048_576
+  static let vocabulary = 1...16_777_216
+  /// Of positions × head dimension: numbers in the rotary tables, behind which no tensor of the file stands.
+  static let rotary = 1 << 28
+}
+
 /// Reads typed keys of a config.json and reports what is missing or out of range by name.
 struct ConfigurationReader {
   let json: JSON
   let path: String
 
-  func integer(_ key: String, default fallback: Int? = nil, in range: ClosedRange<Int> = 1...1 << 31) throws(ModelError)
-    -> Int
-  {
+  func integer(_ key: String, default fallback: Int? = nil, in range: ClosedRange<Int>) throws(ModelError) -> Int {
     guard let value = json[key], !value.isNull else {
       if let fallback { return fallback }
       throw ModelError(.invalid, path, "the key \(key) is missing")
