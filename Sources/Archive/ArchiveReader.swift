@@ -164,7 +164,7 @@ public final class ArchiveReader: Sendable {
 
 /// A failed array allocation ends the process, so what cannot fit (a sparse file can claim anything) is
 /// refused first.
-func requireMemory(_ count: Int, for name: String, of path: String) throws(ArchiveError) {
+public func requireMemory(_ count: Int, for name: String, of path: String) throws(ArchiveError) {
   let memory = sysconf(Int32(_SC_PHYS_PAGES)).multipliedReportingOverflow(by: sysconf(Int32(_SC_PAGESIZE)))
   guard memory.overflow || count <= memory.partialValue else {
     throw ArchiveError(

@@ -122,7 +122,7 @@ public struct ArchiveWriter: @unchecked Sendable {
   }
 
   /// Writes everything as one file: temporary name, structure, reserved space, tensors with their sums,
-  /// manifest, header, fsync, every sum read back, rename, fsync of the folder.
+  /// manifest, header, fsync, every sum read back from the disk, rename, fsync of the folder.
   ///
   /// Equal content gives equal bytes. An existing file of this name is replaced at the rename and not before.
   ///
@@ -130,7 +130,7 @@ public struct ArchiveWriter: @unchecked Sendable {
   ///   finite.
   /// - Throws: `ArchiveError`; the old file is then untouched and the temporary gone (a failed flush of the
   ///   folder is reported although the new file is in place).
-  /// - Cost: one pass over memory, one over the file; no copy of the tensors.
+  /// - Cost: one pass over memory, one over the file on the disk; no copy of the tensors.
   public func write(to path: String, metadata: JSON) throws(ArchiveError) {
     if let mistake = mistake ?? namingMistake() { throw .invalid(path, mistake) }
     var infos = entries.map { entry in
@@ -185,6 +185,7 @@ public struct ArchiveWriter: @unchecked Sendable {
     let header = Header(fileSize: size, manifest: place, sha256: text.withUnsafeBytes { SHA256.hash($0) })
     try withBytes(header.bytes) { (bytes) throws(ArchiveError) in try file.write(bytes, at: 0) }
     try file.synchronize()
+    file.dropPages()
     do throws(ArchiveError) { try ArchiveReader(path: file.temporaryPath).verify() } catch {
       throw ArchiveError(
         .io, path: path, reason: "does not read back as it was written: \(error.reason)",

@@ -100,6 +100,9 @@ final class PendingFile {
   func synchronize() throws(ArchiveError) {
     try perform("flush to the disk") { () throws(SystemFailure) in try Disk.attempt { fsync(descriptor) } }
   }
+  /// Gives up the pages in memory, so that what is read next comes from the disk; where that cannot be, it comes from
+  /// memory.
+  func dropPages() { posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
   /// Gives the file its final name and makes the name durable.
   func publish() throws(ArchiveError) {
     try perform("rename into place") { () throws(SystemFailure) in

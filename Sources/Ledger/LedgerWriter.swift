@@ -4,6 +4,15 @@
 import Glibc
 import StrictJSON
 
+/// System calls under a ledger; tests of fault handling put others in their place.
+@_spi(Testing) public struct LedgerCalls: Sendable {
+  /// As pread(2).
+  public var read: @Sendable (Int32, UnsafeMutableRawPointer?, Int, off_t) -> Int = { pread($0, $1, $2, $3) }
+  /// As fsync(2).
+  public var flush: @Sendable (Int32) -> Int32 = { fsync($0) }
+  public init() {}
+}
+
 /// The open ledger of a run; not for use by several threads at once.
 public final class LedgerWriter {
   public let path: String
@@ -13,6 +22,7 @@ public final class LedgerWriter {
   public let shortfall: Int
   private let file: Int32
   private let clock: (@Sendable () -> String)?
+  private let flush: @Sendable (Int32) -> Int32
 
   /// Opens or creates a ledger.
   ///
@@ -21,8 +31,13 @@ public final class LedgerWriter {
   ///     inside a line moves back to the start of that line.
   ///   - clock: gives `cost.time` of every event; nil for none.
   /// - Throws: `LedgerError`, kind `io`.
-  public init(
+  public convenience init(
     path: String, truncatingTo offset: Int?, clock: (@Sendable () -> String)? = LedgerWriter.universalTime
+  ) throws(LedgerError) {
+    try self.init(path: path, truncatingTo: offset, clock: clock, calls: LedgerCalls())
+  }
+  @_spi(Testing) public init(
+    path: String, truncatingTo offset: Int?, clock: (@Sendable () -> String)?, calls: LedgerCalls
   ) throws(LedgerError) {
     let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
     guard file >= 0 else { throw TextFile.failure(path, "cannot be opened") }
@@ -34,7 +49,13 @@ public final class LedgerWriter {
     }
     let size = Int(clamping: status.st_size)
     let wanted = max(0, offset ?? size)
-    let end = LedgerWriter.lineStart(file, before: min(wanted, size))
+    let end: Int
+    do throws(LedgerError) {
+      end = try LedgerWriter.lineStart(file, before: min(wanted, size), of: path, calls)
+    } catch {
+      close(file)
+      throw error
+    }
     guard ftruncate(file, off_t(end)) == 0, lseek(file, off_t(end), SEEK_SET) == off_t(end) else {
       let failure = TextFile.failure(path, "cannot be cut")
       close(file)
@@ -44,6 +65,7 @@ public final class LedgerWriter {
     self.file = file
     self.offset = end
     self.clock = clock
+    flush = calls.flush
     shortfall = offset == nil ? 0 : wanted - end
   }
 
@@ -66,7 +88,9 @@ public final class LedgerWriter {
 
   /// Waits until the lines are on the disk; before a checkpoint stores the offset.
   public func synchronize() throws(LedgerError) {
-    guard fsync(file) == 0 else { throw TextFile.failure(path, "cannot be flushed to the disk") }
+    if let code = TextFile.flush(file, flush) {
+      throw TextFile.failure(path, "cannot be flushed to the disk", code: code)
+    }
   }
 
   /// Now, as `2026-01-31T08:05:09Z`.
@@ -80,14 +104,28 @@ public final class LedgerWriter {
   }
 
   /// The largest offset not above `end` that starts a line.
-  private static func lineStart(_ file: Int32, before end: Int) -> Int {
+  ///
+  /// - Throws: where a byte cannot be read; the ledger is cut here, so a guess would erase lines that are there
+  private static func lineStart(_ file: Int32, before end: Int, of path: String, _ calls: LedgerCalls)
+    throws(LedgerError) -> Int
+  {
     var end = end
     var chunk = [UInt8](repeating: 0, count: 4096)
     while end > 0 {
       let start = max(0, end - chunk.count)
-      let count = pread(file, &chunk, end - start, off_t(start))
-      guard count == end - start else { return 0 }
-      if let newline = chunk[0..<count].lastIndex(of: 0x0A) { return start + newline + 1 }
+      var done = 0
+      while done < end - start {
+        let count = chunk.withUnsafeMutableBytes { buffer in
+          calls.read(file, buffer.baseAddress.map { $0 + done }, end - start - done, off_t(start + done))
+        }
+        if count < 0 {
+          if errno == EINTR { continue }
+          throw TextFile.failure(path, "cannot be read")
+        }
+        guard count > 0 else { throw LedgerError(.io(EIO), path: path, what: "ends while it is read") }
+        done += count
+      }
+      if let newline = chunk[0..<done].lastIndex(of: 0x0A) { return start + newline + 1 }
       end = start
     }
     return 0

@@ -3,6 +3,7 @@
 
 import Glibc
 import StrictJSON
+import Synchronization
 
 /// Whole files as bytes, read at once and replaced at once.
 public enum TextFile {
@@ -47,27 +48,40 @@ public enum TextFile {
   ///
   /// - Throws: `LedgerError`; the old file is then untouched.
   public static func replace(_ path: String, with text: String) throws(LedgerError) {
-    let temporary = path + ".new"
-    let file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard file >= 0 else { throw failure(temporary, "cannot be created") }
-    let problem = writeAll(file, Array(text.utf8)) ?? (fsync(file) == 0 ? nil : errno)
+    let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
+    let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
+    var (temporary, file) = ("", Int32(-1))
+    // Never a file that is there, whoever made it, and never through a link.
+    repeat {
+      temporary = "\(directory)/\(temporaryName(for: name))"
+      file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o644)
+    } while file < 0 && errno == EEXIST
+    guard file >= 0 else { throw failure(path, "cannot be created") }
+    let problem = writeAll(file, Array(text.utf8)) ?? flush(file)
     let closed = close(file) == 0 ? nil : Optional(errno)
     if let code = problem ?? closed {
       unlink(temporary)
-      throw failure(temporary, "cannot be written", code: code)
+      throw failure(path, "cannot be written", code: code)
     }
     guard rename(temporary, path) == 0 else {
       let code = errno
       unlink(temporary)
       throw failure(path, "cannot be replaced", code: code)
     }
-    let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
-    let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     let folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     if folder >= 0 {
       fsync(folder)
       close(folder)
     }
+  }
+
+  private static let serial = Atomic<Int>(0)
+  /// As an archive's temporary, so that it is found and removed where its process died; 0 stands for the time at which
+  /// the process began, t keeps the numbers apart from those of archives.
+  private static func temporaryName(for name: String) -> String {
+    let number = serial.add(1, ordering: .relaxed).newValue
+    return ".\(String(name.unicodeScalars.prefix(40))).\(getpid())-0-t\(number).retain-tmp"
   }
 
   /// True when something stands at the path.
@@ -85,6 +99,15 @@ public enum TextFile {
         return errno
       }
       done += count
+    }
+    return nil
+  }
+
+  /// Waits until everything is on the disk, through signals; returns `errno` on failure.
+  static func flush(_ file: Int32, _ call: (Int32) -> Int32 = { fsync($0) }) -> Int32? {
+    while call(file) != 0 {
+      let code = errno
+      if code != EINTR { return code }
     }
     return nil
   }
