@@ -45,14 +45,29 @@ public enum BLASCore {
   /// variable that says better only while it is loaded. Returns where nothing can be gained, or the user chose.
   /// - Cost: loading the program a second time, some hundredths of a second
   public static func replaceOld(arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) {
-    guard environment(variable).map(\.isEmpty) ?? true, let core = better(than: name, level: ck_processor_level())
+    guard environment(variable).map(\.isEmpty) ?? true, let core = better(than: name, level: ck_processor_level()),
+      let path = program()
     else { return }
     setenv(variable, core, 1)
     setenv(mark, core, 1)
+    // The kernel names the process after the path it is given, and nobody looks for `exe`; that link still leads to a
+    // file that was replaced meanwhile.
+    execv(path, arguments)
     execv("/proc/self/exe", arguments)
     // It did not come to that; the old kernels are slow and right.
     unsetenv(variable)
     unsetenv(mark)
+  }
+
+  /// The file of this process; nil where it is the dynamic loader, which would read the program's arguments as its own.
+  public static func program(behind link: String = "/proc/self/exe") -> String? {
+    var target = [CChar](repeating: 0, count: 4096)
+    let count = readlink(link, &target, target.count)
+    guard count > 0, count < target.count else { return nil }
+    let path = String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+    let file = path.split(separator: "/").last ?? ""
+    // ld-linux-x86-64.so.2, ld-2.31.so, ld-musl-x86_64.so.1, ld.so.
+    return file.hasPrefix("ld-") || file.hasPrefix("ld.so") ? nil : path
   }
 
   private static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
