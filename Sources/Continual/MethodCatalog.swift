@@ -53,14 +53,30 @@ public struct StepOutline {
   }
 }
 
+/// What a forecast knows of a chain.
+public struct StateOutline {
+  public let store: ParameterStore
+  /// Pasts that are consolidated by the end of the chain.
+  public let pasts: Int
+  /// Input tokens of the longest stage, each counted once.
+  public let stageTokens: Int
+  public init(store: ParameterStore, pasts: Int, stageTokens: Int) {
+    self.store = store
+    self.pasts = pasts
+    self.stageTokens = stageTokens
+  }
+  /// P
+  public var parameters: Int { store.count }
+}
+
 /// A method that can be made from options.
 public protocol ConfigurableMethod: ContinualMethod {
   static var schema: MethodSchema { get }
   init(_ ingredients: MethodIngredients)
-  /// Bytes that it keeps between steps, in memory and at most in every checkpoint.
-  ///
-  /// - Parameter pasts: that are consolidated by the end of the chain
-  static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int
+  /// Bytes that it keeps between steps, and at most in every checkpoint.
+  static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int
+  /// Bytes that it holds beside them while a stage runs, and in no checkpoint.
+  static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int
   /// Why it cannot guard a stage that trains low-rank factors; nil where it can.
   static func reasonAgainstAdapters(_ options: MethodOptions) -> String?
   /// Rehearsed tokens for every token of the stage.
@@ -71,6 +87,7 @@ public protocol ConfigurableMethod: ContinualMethod {
 }
 
 extension ConfigurableMethod {
+  public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 0 }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { nil }
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double { 0 }
   /// r/(1 − r) for a method with a share r of the final mix.

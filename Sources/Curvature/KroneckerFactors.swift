@@ -36,7 +36,7 @@ public final class KroneckerFactors: GradientSink {
   }
 
   public static func covers(_ weight: Parameter) -> Bool {
-    weight.uses <= 1 && weight.shape.count == 2 && weight.shape.allSatisfy { $0 <= largestSide }
+    weight.uses <= 1 && !weight.isTable && weight.shape.count == 2 && weight.shape.allSatisfy { $0 <= largestSide }
   }
 
   public func begin(_ batch: Batch) { diagonal.begin(batch) }

@@ -10,7 +10,8 @@ public struct Embedding {
   public init(table: Parameter, positions: Parameter? = nil) {
     self.table = table.used()
     self.positions = positions?.used()
-    for parameter in [table, positions].compactMap({ $0 }) { parameter.isAtAnEnd = true }
+    for parameter in [table, positions].compactMap({ $0 }) { (parameter.isAtAnEnd, parameter.isTable) = (true, true) }
+    table.isTokenTable = true
   }
 
   public func callAsFunction(_ batch: Batch, _ context: Context) -> (Tensor, (Tensor, any GradientSink) -> Void) {

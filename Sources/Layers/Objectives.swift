@@ -1,12 +1,15 @@
 // What places of a batch are taught beside their targets: distributions of a teacher, other weights.
 import TensorCore
 
-/// loss = (Σ hard·(−log p(target)) + Σ soft·D) / counted, D the soft loss of `Backend.blend`.
+/// loss = (Σ hard·(−log p(target)) + Σ soft·D) / counted, D the soft loss of `Backend.blend`; means of their own, each
+/// over its places alone, are added.
 public struct Objectives: Sendable {
   /// One row for every place of the batch.
   public var rows: SoftRows
   /// Targets over which the sum is averaged; those of rehearsed sequences may be left out.
   public var counted: Int
+  /// Rows of each mean that is taken for itself, by who takes it; a step divides by the places of all its batches.
+  public var means: [ObjectIdentifier: [Int]] = [:]
   public init(rows: SoftRows, counted: Int) {
     self.rows = rows
     self.counted = counted

@@ -41,6 +41,10 @@ public final class Parameter {
   public internal(set) var layout = WeightLayout.outputByInput
   /// Whether it is a table of embeddings or the weight of a head.
   public internal(set) var isAtAnEnd = false
+  /// Whether its rows are the embeddings of tokens.
+  public internal(set) var isTokenTable = false
+  /// Whether rows of it are looked up by token or position.
+  public internal(set) var isTable = false
 
   /// The parameters that this one stands for: itself, or neighbours seen as one matrix.
   public var members: [Parameter] { joined.isEmpty ? [self] : joined }
@@ -104,6 +108,8 @@ public final class ParameterStore {
   }
 
   public var count: Int { values.count }
+  /// How many tokens the network knows; nil where it reads none.
+  public var vocabulary: Int? { parameters.first { $0.isTokenTable }?.shape.first }
   public subscript(name: String) -> Parameter? { byName[name] }
 
   /// Runs something with other parameters in place of these; nothing is copied.

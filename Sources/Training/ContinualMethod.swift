@@ -209,7 +209,8 @@ public struct StepScope {
 ///
 /// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `stageDidTrain` → `consolidate`. In a step:
 /// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters`, of
-/// methods that constrain steps last → `observe`.
+/// methods that constrain steps last → `settle` → `observe`; where loss or gradient is not finite, backward →
+/// `stepWasSkipped`.
 public protocol ContinualMethod: Archivable {
   static var card: MethodCard { get }
   /// Whether it promises something of the whole step, which moves after its own would break.
@@ -230,8 +231,12 @@ public protocol ContinualMethod: Archivable {
   ///
   /// - Returns: the penalty at the parameters that it found, 0 without one
   func adjustParameters(_ step: StepScope) -> Double
+  /// Puts back what must not have moved, whoever in the stack moved it; also before methods that constrain steps.
+  func settle(_ step: StepScope)
   /// Looks at what the step did as a whole.
   func observe(_ step: StepScope)
+  /// The composed step is not taken, because its loss or gradient was not finite; what was kept for it goes.
+  func stepWasSkipped()
   /// All steps of the stage are taken; the parameters that this leaves are measured and consolidated.
   func stageDidTrain(_ scope: StageScope) throws
   func consolidate(_ scope: ConsolidationScope) throws
@@ -247,7 +252,9 @@ extension ContinualMethod {
   public var pulls: [QuadraticPull] { [] }
   public func adjustGradient(_ step: StepScope) -> Double { 0 }
   public func adjustParameters(_ step: StepScope) -> Double { 0 }
+  public func settle(_ step: StepScope) {}
   public func observe(_ step: StepScope) {}
+  public func stepWasSkipped() {}
   public func stageDidTrain(_ scope: StageScope) throws {}
   public func consolidate(_ scope: ConsolidationScope) throws {}
   public var facts: [(name: String, value: Double)] { [] }

@@ -30,6 +30,8 @@ public struct Exemplar: Sendable, Equatable {
   public var weight: Float = 1
   /// Whether the sequence's targets are among those that the loss is averaged over.
   public var isCounted = true
+  /// Who averages its scored places for themselves, as a term beside that mean; such a sequence is not counted.
+  public var mean: ObjectIdentifier?
   public var soft: SoftTargets?
   /// Of the soft loss.
   public var softWeight: Float = 0
@@ -42,7 +44,7 @@ public struct Exemplar: Sendable, Equatable {
   }
   public var scored: Int { targets.reduce(0) { $0 + ($1 >= 0 ? 1 : 0) } }
   /// Whether all that is taught is the targets, each with weight 1.
-  var isPlain: Bool { weight == 1 && isCounted && (soft == nil || softWeight == 0) }
+  var isPlain: Bool { weight == 1 && isCounted && mean == nil && (soft == nil || softWeight == 0) }
 }
 
 extension Batch {
@@ -61,8 +63,14 @@ extension Objectives {
     guard exemplars.contains(where: { !$0.isPlain }) else { return nil }
     var rows = SoftRows()
     var counted = 0
+    var means: [ObjectIdentifier: [Int]] = [:]
     for exemplar in exemplars {
-      if exemplar.isCounted { counted += exemplar.scored }
+      if let mean = exemplar.mean {
+        let places = exemplar.targets.indices.filter { exemplar.targets[$0] >= 0 }
+        means[mean, default: []] += places.map { rows.count + $0 }
+      } else if exemplar.isCounted {
+        counted += exemplar.scored
+      }
       let soft = exemplar.softWeight == 0 ? nil : exemplar.soft
       var place = 0
       for target in exemplar.targets {
@@ -78,5 +86,6 @@ extension Objectives {
       }
     }
     self.init(rows: rows, counted: counted)
+    self.means = means
   }
 }

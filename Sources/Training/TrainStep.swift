@@ -46,7 +46,8 @@ public final class TrainStep {
     accumulator = Accumulator(network.parameters, on: backend)
   }
 
-  /// One step on micro-batches that count as one batch: every target weighs the same, whichever part it is in.
+  /// One step on micro-batches that count as one batch: every target weighs the same, whichever part it is in, and a
+  /// mean of its own is over the places of all parts.
   ///
   /// - Parameters:
   ///   - maximumNorm: limit of the task gradient's norm; 0 for none
@@ -60,7 +61,7 @@ public final class TrainStep {
     let scale = 1 / Float(max(1, targets))
     accumulator.reset()
     var (loss, weights, softLoss) = (0.0, 0.0, 0.0)
-    for batch in microBatches where batch.count > 0 {
+    for batch in Self.balanced(microBatches, targets: targets) where batch.count > 0 {
       if let objectives = batch.objectives {
         let seed = ObjectiveSeed(objectives, scale: scale)
         _ = network.backward(batch, seed: seed, sink: accumulator, on: backend)
@@ -76,6 +77,7 @@ public final class TrainStep {
     softLoss /= Double(max(1, targets))
     let norm = adapter?.project(accumulator) ?? optimizer.gradientNorm(accumulator)
     guard (loss + softLoss).isFinite, norm.isFinite else {
+      for method in methods { method.stepWasSkipped() }
       return StepReport(
         loss: loss, softLoss: softLoss, penalty: 0, isPulled: false, gradientNorm: norm, learningRate: learningRate,
         targets: targets, isFinite: false)
@@ -94,13 +96,49 @@ public final class TrainStep {
         along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
     }
     penalty += all.reduce(0) { $0 + $1.constant }
-    let constraints = methods.filter { type(of: $0).constrainsSteps }
-    penalty += methods.reduce(0) { type(of: $1).constrainsSteps ? $0 : $0 + $1.adjustParameters(step) }
-    penalty += constraints.reduce(0) { $0 + $1.adjustParameters(step) }
+    penalty += adjust(methods, step)
     for method in methods { method.observe(step) }
     return StepReport(
       loss: loss, softLoss: softLoss, penalty: penalty, isPulled: !all.isEmpty || penalty != 0, gradientNorm: norm,
       learningRate: learningRate, targets: targets, isFinite: true)
+  }
+
+  /// What methods do to the parameters after the optimizer.
+  ///
+  /// - Returns: the sum of their penalties
+  private func adjust(_ methods: [any ContinualMethod], _ step: StepScope) -> Double {
+    let constraints = methods.filter { type(of: $0).constrainsSteps }
+    var penalty = methods.reduce(0.0) { type(of: $1).constrainsSteps ? $0 : $0 + $1.adjustParameters(step) }
+    if !constraints.isEmpty {
+      // Constraints look at the step without what would be put back behind them.
+      for method in methods { method.settle(step) }
+      penalty += constraints.reduce(0) { $0 + $1.adjustParameters(step) }
+    }
+    for method in methods { method.settle(step) }
+    return penalty
+  }
+
+  /// The batches with such weights that dividing by the step's targets makes of a mean of its own what dividing by its
+  /// places would.
+  private static func balanced(_ batches: [Batch], targets: Int) -> [Batch] {
+    var places: [ObjectIdentifier: Int] = [:]
+    for batch in batches {
+      for (mean, rows) in batch.objectives?.means ?? [:] { places[mean, default: 0] += rows.count }
+    }
+    guard !places.isEmpty else { return batches }
+    return batches.map { batch in
+      guard var objectives = batch.objectives else { return batch }
+      for (mean, rows) in objectives.means {
+        let factor = Float(Double(max(1, targets)) / Double(max(1, places[mean] ?? 1)))
+        for row in rows {
+          objectives.rows.hard[row] *= factor
+          objectives.rows.soft[row] *= factor
+        }
+      }
+      var balanced = batch
+      balanced.objectives = objectives
+      return balanced
+    }
   }
 
   /// Writes where a step along a gradient would put the parameters, clipped as a step's own; nothing is changed.

@@ -197,6 +197,58 @@ final class Idle: Network {
     #expect(one.anchor.toArray() == other.anchor.toArray())
   }
 
+  /// Saved and read again after every past: what a decay weighs and joins is the same, bit for bit, and Σ γ⁹⁻ᵏF_k.
+  @Test func decayingPastsResumeBitForBit() throws {
+    let world = VectorWorld(t1)
+    let ewc = try world.ewc(3, decay: 0.7)
+    var again = try world.ewc(3, decay: 0.7)
+    for past in tenPasts {
+      world.absorb(past.fisher, at: past.anchor, into: ewc)
+      world.absorb(past.fisher, at: past.anchor, into: again)
+      let state = MemoryState()
+      again.write(to: state)
+      again = try world.ewc(3, decay: 0.7)
+      try again.restore(from: state)
+      let (one, other) = (ewc.pulls[0], again.pulls[0])
+      #expect(one.curvature?.toArray().map(\.bitPattern) == other.curvature?.toArray().map(\.bitPattern))
+      #expect(one.anchor.toArray().map(\.bitPattern) == other.anchor.toArray().map(\.bitPattern))
+    }
+    let found = try #require(again.pulls[0].curvature?.toArray())
+    for i in found.indices {
+      let wanted = tenPasts.reduce(0.0) { 0.7 * $0 + Double($1.fisher[i]) }
+      #expect(abs(Double(found[i]) - wanted) < 1e-5 * wanted)
+    }
+  }
+
+  /// A past consolidated after a restart leaves the bits that it leaves without one, the earlier past weighed by γ.
+  @Test(arguments: [FisherRecipe.Structure.diagonal, .kronecker], [Precision.fp32, .bf16])
+  func consolidationGoesOnAfterARestart(structure: FisherRecipe.Structure, storage: Precision) throws {
+    let world = RowWorld()
+    func make(_ decay: Double) -> ElasticWeightConsolidation {
+      ElasticWeightConsolidation(
+        .init(strength: .fixed(2), decay: decay, fisher: expected(world, structure), storage: storage), world.store,
+        on: world.backend)
+    }
+    func state(_ method: ElasticWeightConsolidation) -> MemoryState {
+      let state = MemoryState()
+      method.write(to: state)
+      return state
+    }
+    let (whole, before, forgetful) = (make(0.6), make(0.6), make(0))
+    for method in [whole, before, forgetful] { try method.consolidate(world.past(0)) }
+    let restored = make(0.6)
+    try restored.restore(from: state(before))
+    for index in world.store.values.buffer.indices { world.store.values.buffer[index] += 0.1 * Float(index % 3) }
+    for method in [whole, restored, forgetful] { try method.consolidate(world.past(1)) }
+    let (one, other, last) = (state(whole), state(restored), state(forgetful))
+    #expect(one.tensorPaths == other.tensorPaths && one.tensorPaths.contains { $0.hasPrefix("fisher/") })
+    #expect(one.tensorPaths.contains { $0.hasPrefix("kronecker/") } == (structure == .kronecker))
+    for path in one.tensorPaths {
+      #expect(try one.floats(path).map(\.bitPattern) == other.floats(path).map(\.bitPattern), "\(path)")
+    }
+    #expect(try one.tensorPaths.contains { try one.floats($0) != last.floats($0) })
+  }
+
   /// Files of before the constant was kept are read; their penalty lacks it.
   @Test func stateWithoutAConstantIsRead() throws {
     let world = VectorWorld(t1)

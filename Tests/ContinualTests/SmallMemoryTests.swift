@@ -1,4 +1,4 @@
-// A-GEM whose sample could be larger than its memory, and A-GEM without any.
+// A-GEM whose sample could be larger than its memory, one whose sample is smaller than anything in it, and one without.
 import Continual
 import Layers
 import Models
@@ -53,6 +53,45 @@ import Training
     }
     let facts = Dictionary(uniqueKeysWithValues: agem.facts.map { ($0.name, $0.value) })
     #expect(facts["constrained_steps"] == 4 && facts["projected_steps"] == 4)
+  }
+
+  /// Samples of less than a sequence, or of fewer sequences than there are pasts, still hold some: each step loses its
+  /// part along the gradient of one sequence, or of two, of any past. Mistakes: a size divided by the number of pasts
+  /// and rounded to none, and a sample that nothing fits into.
+  @Test(arguments: [(3, 1), (1, 2)]) func smallSamplesAreNeverEmpty(length: Int, sampleTokens: Int) throws {
+    let world = RowWorld(classes: 2)
+    let agem = AveragedGradientEpisodicMemory(
+      budgetTokens: 1000, sampleTokens: sampleTokens, world.store, on: world.backend)
+    var rows: [Exemplar] = []
+    for past in 0..<5 {
+      // The world reads the first token of a sequence; the memory counts all of them.
+      let sequences = world.exemplars[2 * past..<2 * past + 2].map { row in
+        Exemplar(
+          inputs: [Int32](repeating: row.inputs[0], count: length),
+          targets: row.targets + [Int32](repeating: -1, count: length - 1))
+      }
+      try agem.consolidate(world.past(past, sequences))
+      rows += sequences
+    }
+    try agem.stageWillBegin(world.stage())
+    let samples: [[Exemplar]] =
+      length > sampleTokens
+      ? rows.map { [$0] } : rows.indices.flatMap { first in rows[(first + 1)...].map { [rows[first], $0] } }
+    let gradients = samples.map { meanGradient(world, $0) }
+    let plain = update(world, [], .sgd)
+    var drawn: Set<Int> = []
+    for _ in 0..<12 {
+      let held = update(world, [agem], .sgd)
+      let sample = gradients.indices.first { index in
+        let gradient = gradients[index]
+        let weight = max(0, inner(plain, gradient) / inner(gradient, gradient))
+        return plain.indices.allSatisfy { abs(held[$0] - (plain[$0] - weight * gradient[$0])) <= 5e-7 }
+      }
+      drawn.insert(try #require(sample, "held to no sample of this size"))
+    }
+    #expect(drawn.count > 2)
+    let facts = Dictionary(uniqueKeysWithValues: agem.facts.map { ($0.name, $0.value) })
+    #expect(facts["constrained_steps"] == 12 && (facts["projected_steps"] ?? 0) > 0)
   }
 
   /// No past, or one whose sequences are all longer than the budget: nothing to be held to, no bit changes. Mistake: a

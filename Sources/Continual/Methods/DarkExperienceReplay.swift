@@ -6,17 +6,18 @@ import Training
 /// mean loss(new) + α·mean D(logits kept ‖ logits) over one draw + β·mean loss over another (DER++; β = 0: DER).
 ///
 /// D is the divergence of the kept distribution, classes that were not kept as one outcome (loss: kl), or the squared
-/// differences of the kept logits over the number of all classes (loss: mse): their mean where top_k ≥ classes. The
-/// share r decides how much is drawn, not how much it weighs: a drawn place has weight α(1 − r)/r, so that each sum
-/// over a stage is that many times the draw's own mean.
-/// - Cost: 2r/(1 − r) more tokens a step (r/(1 − r) for β = 0); state: the buffer and 8·top_k bytes a token
+/// differences of the kept logits over the number of all classes (loss: mse): their mean where top_k ≥ classes. Each
+/// term is the mean over its own scored places in the step, however many of the stage's are scored. The share r decides
+/// how much is drawn, not how much it weighs: a step that is owed too little for any sequence has no such term, and the
+/// next draw stands for that step, too.
+/// - Cost: 2r/(1 − r) more tokens a step (r/(1 − r) for β = 0); state: the buffer twice and 8·top_k bytes a token
 /// - Source: Buzzega et al. 2020, arXiv:2004.07211
 public final class DarkExperienceReplay: ConfigurableMethod {
   public static let card = MethodCard(
     name: "der", title: "Dark experience replay (DER, DER++)", paper: "Buzzega et al. 2020 (arXiv:2004.07211)",
     equation: "loss + α·D(kept logits, logits) + β·loss(buffer)", cost: "2r/(1 − r) more tokens a step",
-    state: "budget_tokens token ids, 8·top_k bytes a token", needs: "text of the past, up to the budget",
-    verified: "zero gradient where nothing changed; α, β and means by hand")
+    state: "budget_tokens token ids twice, 8·top_k bytes a token", needs: "text of the past, up to the budget",
+    verified: "zero gradient where nothing changed; α, β and means by hand, with masked targets, too")
 
   public static let schema = MethodSchema(
     "der", "Dark experience replay: buffered rows are held to the logits that the model gave when it had learned them.",
@@ -64,10 +65,27 @@ public final class DarkExperienceReplay: ConfigurableMethod {
   /// The draws for α and for β.
   private let dark: Rehearsal
   private let plain: Rehearsal
+  /// How a draw of the open step went, and steps without any since the last one.
+  private struct Turn {
+    enum Outcome { case unasked, owedTooLittle, drawn }
+    var outcome = Outcome.unasked
+    var waited = 0
+    /// The step was taken.
+    mutating func close() {
+      switch outcome {
+      case .unasked: break
+      case .owedTooLittle: waited += 1
+      case .drawn: waited = 0
+      }
+      outcome = .unasked
+    }
+  }
+  private var (darkTurn, plainTurn) = (Turn(), Turn())
 
+  /// - Parameter vocabulary: of which restored sequences must be; nil for any
   public init(
     alpha: Double, beta: Double, ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection,
-    isSquared: Bool, topK: Int, insertsAtSteps: Bool = false
+    isSquared: Bool, topK: Int, insertsAtSteps: Bool = false, vocabulary: Int? = nil
   ) {
     precondition(!insertsAtSteps || selection == .reservoir, "only a reservoir takes sequences one by one")
     self.insertsAtSteps = insertsAtSteps
@@ -75,8 +93,10 @@ public final class DarkExperienceReplay: ConfigurableMethod {
     self.beta = Float(beta)
     self.topK = topK
     self.isSquared = isSquared
-    dark = Rehearsal(ratio: alpha > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection)
-    plain = Rehearsal(ratio: beta > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection)
+    dark = Rehearsal(
+      ratio: alpha > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection, vocabulary: vocabulary)
+    plain = Rehearsal(
+      ratio: beta > 0 ? ratio : 0, budgetTokens: budgetTokens, selection: selection, vocabulary: vocabulary)
   }
   public convenience init(_ ingredients: MethodIngredients) {
     let insertsAtSteps = ingredients.word("insert") == "step"
@@ -86,10 +106,11 @@ public final class DarkExperienceReplay: ConfigurableMethod {
       selection: insertsAtSteps
         ? .reservoir : ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
       isSquared: ingredients.word("loss") == "mse", topK: ingredients.integer("top_k") ?? 64,
-      insertsAtSteps: insertsAtSteps)
+      insertsAtSteps: insertsAtSteps, vocabulary: ingredients.store.vocabulary)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
-    (8 + 8 * (options.integer("top_k") ?? 0)) * (options.integer("budget_tokens") ?? 0)
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    // Two buffers with the same sequences, one of them with logits.
+    (16 + 8 * (options.integer("top_k") ?? 0)) * (options.integer("budget_tokens") ?? 0)
   }
   /// Two draws, one for each of its losses.
   public static func rehearsedPerToken(_ options: MethodOptions) -> Double {
@@ -101,16 +122,18 @@ public final class DarkExperienceReplay: ConfigurableMethod {
     dark.begin(scope.random.forked("dark"))
     plain.begin(scope.random.forked("plain"))
     (past, keys, pending) = (scope.stage, scope.random.forked("keys"), [])
+    (darkTurn, plainTurn) = (Turn(), Turn())
   }
 
   public func compose(_ batch: inout Composition) {
-    func draw(_ rehearsal: Rehearsal, _ weight: Float, isDark: Bool) -> [Exemplar] {
-      guard rehearsal.ratio > 0 else { return [] }
-      // The sum will be divided by the stage's targets, of which a draw has r/(1 − r) times as many.
-      let share = weight * Float((1 - rehearsal.ratio) / rehearsal.ratio)
-      return rehearsal.draw(stageTokens: batch.stageTokens).map { exemplar in
+    func draw(_ rehearsal: Rehearsal, _ turn: inout Turn, _ weight: Float, isDark: Bool) -> [Exemplar] {
+      guard rehearsal.ratio > 0, !rehearsal.buffer.items.isEmpty else { return [] }
+      let drawn = rehearsal.draw(stageTokens: batch.stageTokens)
+      if !drawn.isEmpty { turn.outcome = .drawn } else if turn.outcome == .unasked { turn.outcome = .owedTooLittle }
+      let share = weight * Float(1 + turn.waited)
+      return drawn.map { exemplar in
         var exemplar = exemplar
-        exemplar.isCounted = false
+        (exemplar.isCounted, exemplar.mean) = (false, ObjectIdentifier(rehearsal))
         exemplar.weight = isDark ? 0 : share
         exemplar.softWeight = isDark ? share : 0
         return exemplar
@@ -120,7 +143,13 @@ public final class DarkExperienceReplay: ConfigurableMethod {
       pending += batch.stage
       look = (batch.batchTokens, batch.makeBatches)
     }
-    batch.rehearsed += draw(dark, alpha, isDark: true) + draw(plain, beta, isDark: false)
+    batch.rehearsed += draw(dark, &darkTurn, alpha, isDark: true)
+    batch.rehearsed += draw(plain, &plainTurn, beta, isDark: false)
+  }
+
+  public func observe(_ step: StepScope) {
+    darkTurn.close()
+    plainTurn.close()
   }
 
   /// Sequences of the step enter with what the model says before it moves.
@@ -151,6 +180,13 @@ public final class DarkExperienceReplay: ConfigurableMethod {
     return 0
   }
 
+  /// Checkpoints do not carry `pending`, and nothing of a step that was not taken enters the buffer.
+  public func stepWasSkipped() {
+    pending = []
+    darkTurn.outcome = .unasked
+    plainTurn.outcome = .unasked
+  }
+
   public func consolidate(_ scope: ConsolidationScope) throws {
     if insertsAtSteps, scope.past > 0 { return }
     guard scope.isReal else {
@@ -171,9 +207,17 @@ public final class DarkExperienceReplay: ConfigurableMethod {
     dark.write(to: ScopedStateWriter(writer, "dark"))
     writer.group("plain", description: "the same sequences, drawn for β")
     plain.write(to: ScopedStateWriter(writer, "plain"))
+    writer.integers(
+      "waited", [darkTurn.waited, plainTurn.waited], description: "steps without a draw for α and for β since the last")
   }
   public func restore(from reader: any StateReader) throws {
     try dark.restore(from: ScopedStateReader(reader, "dark"))
     try plain.restore(from: ScopedStateReader(reader, "plain"))
+    // Absent in files of before draws stood for steps without any.
+    let waited = try reader.contains("waited") ? reader.integers("waited") : [0, 0]
+    guard waited.count == 2, waited.allSatisfy({ 0...1 << 40 ~= $0 }) else {
+      throw StateError(description: "der's counts of steps without a draw have another form")
+    }
+    (darkTurn, plainTurn) = (Turn(waited: waited[0]), Turn(waited: waited[1]))
   }
 }

@@ -58,7 +58,10 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       """,
     equation: "½ λ Σ F (θ − θ*)²; kronecker: ½ λ Σ tr(G ΔW A ΔWᵀ)",
     cost: "8 bytes a parameter and step; kronecker: 2·O·I·(O + I) operations a weight more; one Fisher pass a stage",
-    state: "F and anchor: 8 bytes a parameter; kronecker: 4(O² + I²) bytes a weight more",
+    state: """
+      F and anchor: 8 bytes a parameter; kronecker: 4(O² + I²) bytes a weight more, for every separate past as many \
+      again and an anchor of 4 bytes a parameter
+      """,
     needs: "text of the past at consolidation only, or none",
     verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences, explicit outer products")
 
@@ -197,11 +200,21 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       ingredients.store, on: ingredients.backend)
   }
 
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
-    guard options.word("fisher.structure") == "kronecker" else { return 8 * parameters }
-    // Factors take up to four numbers a weight; the bound of proximal steps one more. Separate pasts keep their own.
-    let kept = options.word("variant") == "separate" ? pasts : 1
-    return (12 + 16 * kept + (kept > 1 ? 4 * kept : 0)) * parameters
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    let diagonal = 8 * chain.parameters
+    guard options.word("fisher.structure") == "kronecker" else { return diagonal }
+    let factors = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
+      sum + 4 * (weight.shape[0] * weight.shape[0] + weight.shape[1] * weight.shape[1])
+    }
+    guard options.word("variant") == "separate" else { return diagonal + factors }
+    // Every past keeps its own factors and all of its anchor.
+    return diagonal + chain.pasts * (factors + 4 * chain.parameters)
+  }
+  /// Of proximal factored pulls: the bound, and within a step every factored weight and the force on it.
+  public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    guard options.word("fisher.structure") == "kronecker", options.word("form") == "proximal" else { return 0 }
+    let factored = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { $0 + $1.range.count }
+    return 4 * chain.parameters + 8 * factored
   }
   /// 2·O·I·(O + I) operations for every factored weight beside six a parameter and token.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {

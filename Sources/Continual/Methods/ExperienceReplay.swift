@@ -8,7 +8,8 @@ import Training
 /// Learned as tokens, or by distillation from the model as it was when it had just learned the text. Drawn in a shuffled
 /// order, or from its next sequences those that the stage's step would harm most; see `InterferedRetrieval`.
 /// - Cost: r/(1 − r) more tokens a step; with interfered retrieval a forward and a backward pass over the stage's tokens
-///   more and two forward passes over `candidates` times the replayed ones; state: the buffer's tokens
+///   more and two forward passes over `candidates` times the replayed ones; state: the buffer's tokens, 8·top_k bytes a
+///   token more with distillation
 /// - Source: Robins 1995; for language models Ibrahim et al. 2024, arXiv:2403.08763; interfered retrieval: Aljundi et
 ///   al. 2019, arXiv:1908.04742
 public final class ExperienceReplay: ConfigurableMethod {
@@ -17,7 +18,9 @@ public final class ExperienceReplay: ConfigurableMethod {
     paper: "Robins 1995; Ibrahim et al. 2024 (arXiv:2403.08763); MIR: Aljundi et al. 2019 (arXiv:1908.04742)",
     equation: "r/(1 − r) old tokens for every new one, in the same batch",
     cost: "r/(1 − r) more tokens; interfered: a step's passes more, and two forward over the candidates",
-    state: "budget_tokens token ids; interfered: 8 bytes a parameter while it runs",
+    state: """
+      budget_tokens token ids; with distillation 8·top_k bytes a token; interfered: 8 bytes a parameter while it runs
+      """,
     needs: "text of the past, up to the budget",
     verified: "inclusion probabilities, exact accounting across interruptions; interfered: rises by brute force")
 
@@ -58,14 +61,16 @@ public final class ExperienceReplay: ConfigurableMethod {
   private let distillation: Distillation
   private let weight: Float
 
-  /// - Parameter candidates: of interfered retrieval, as a multiple of what is owed; nil draws in the shuffled order
+  /// - Parameters:
+  ///   - candidates: of interfered retrieval, as a multiple of what is owed; nil draws in the shuffled order
+  ///   - vocabulary: of which restored sequences must be; nil for any
   public init(
     ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection, candidates: Int? = nil, weight: Double = 1,
-    distillation: Distillation = Distillation(weight: 0)
+    distillation: Distillation = Distillation(weight: 0), vocabulary: Int? = nil
   ) {
     self.weight = Float(weight)
     retrieval = candidates.map(InterferedRetrieval.init)
-    rehearsal = Rehearsal(ratio: ratio, budgetTokens: budgetTokens, selection: selection)
+    rehearsal = Rehearsal(ratio: ratio, budgetTokens: budgetTokens, selection: selection, vocabulary: vocabulary)
     self.distillation = distillation
   }
 
@@ -74,14 +79,15 @@ public final class ExperienceReplay: ConfigurableMethod {
       ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
       selection: ingredients.word("selection").flatMap(ReplayBuffer.Selection.init) ?? .reservoir,
       candidates: ingredients.word("retrieval") == "interfered" ? ingredients.integer("candidates") ?? 4 : nil,
-      weight: ingredients.number("weight") ?? 1, distillation: Distillation(ingredients))
+      weight: ingredients.number("weight") ?? 1, distillation: Distillation(ingredients),
+      vocabulary: ingredients.store.vocabulary)
   }
   /// Interfered retrieval: the virtual step's gradient, and two looks at the candidates.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
     guard options.word("retrieval") == "interfered", step.pasts > 0 else { return 0 }
     return 1 + 2.0 / 3 * Double(options.integer("candidates") ?? 1) * rehearsedPerToken(options)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
     (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
   }
 

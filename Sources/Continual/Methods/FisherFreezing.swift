@@ -6,16 +6,17 @@ import Training
 
 /// θ_i = θ*_i for the fewest parameters that together hold `mass` of Σ F; the others are free.
 ///
-/// Every past adds its own parameters; those that stand still keep the value at which they were first held. A pull of
-/// immense strength holds them, so optimizers of both kinds obey.
-/// - Cost: 8 bytes a parameter and step; one Fisher pass a past
-/// - Trap: masking gradients instead would do almost nothing under Adam, whose step does not depend on their size
+/// Every past adds its own parameters; those that stand still keep the value at which they were first held. They are
+/// put back after everything else that moves parameters in a step, wherever the method stands in the stack.
+/// - Cost: 16 bytes a parameter and step, twice beside methods that constrain steps; one Fisher pass a past
+/// - Trap: masking gradients instead would do almost nothing under Adam, whose step does not depend on their size; what
+///   A-GEM, GEM or OGD move of held parameters is put back, too, and their promise holds up to that
 public final class FisherFreezing: ConfigurableMethod {
   public static let card = MethodCard(
     name: "fisher_freeze", title: "Freezing by Fisher mass", paper: "a limit of EWC; see Kirkpatrick et al. 2017",
-    equation: "θ = θ* where F is largest, until `mass` of Σ F is held", cost: "8 bytes a parameter and step",
+    equation: "θ = θ* where F is largest, until `mass` of Σ F is held", cost: "16 bytes a parameter and step",
     state: "8 bytes a parameter", needs: "text of the past at consolidation only",
-    verified: "held parameters keep their value; the held share of the mass by hand")
+    verified: "held parameters keep every bit in stacks, too; the held share of the mass by hand")
 
   public static let schema = MethodSchema(
     "fisher_freeze", "Freezing by Fisher mass: parameters that hold a share of the Fisher information stand still.",
@@ -32,9 +33,9 @@ public final class FisherFreezing: ConfigurableMethod {
   private let examples: Int
   private let store: ParameterStore
   private let backend: any Backend
-  /// 1 where a parameter stands still. [1, P]
-  private var held: Tensor?
-  private var anchor: Tensor?
+  /// 1 where a parameter stands still, and where it stands. [1, P]; nil before the first past
+  public private(set) var held: Tensor?
+  public private(set) var anchor: Tensor?
 
   public init(mass: Double, examples: Int = 512, _ store: ParameterStore, on backend: any Backend) {
     self.mass = mass
@@ -47,18 +48,15 @@ public final class FisherFreezing: ConfigurableMethod {
       mass: ingredients.number("mass") ?? 0, examples: ingredients.integer("examples") ?? .max, ingredients.store,
       on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 8 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 8 * chain.parameters }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? {
     "holds single weights, which factors move together,"
   }
 
-  /// Times any learning rate in use it is far above every metric, so a held parameter returns to its anchor in one step.
-  /// Not more, or the last bits by which some miss it would be reported as a penalty.
-  private static let immense: Float = 1e14
-
-  public var pulls: [QuadraticPull] {
-    guard let held, let anchor, mass > 0 else { return [] }
-    return [QuadraticPull(strength: Self.immense, curvature: held, anchor: anchor, form: .proximal)]
+  public func settle(_ step: StepScope) {
+    guard let held, let anchor, mass > 0 else { return }
+    // Flags are 0 or 1, so this is a choice and no arithmetic.
+    backend.divide(anchor, by: held, otherwise: store.values, into: store.values)
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {

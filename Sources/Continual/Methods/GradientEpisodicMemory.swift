@@ -11,7 +11,8 @@ public final class GradientEpisodicMemory: GradientMemoryMethod {
   public static let card = MethodCard(
     name: "gem", title: "GEM", paper: "Lopez-Paz & Ranzato 2017 (arXiv:1706.08840)",
     equation: "min ½‖u′ − u‖² with ⟨u′, g_k⟩ ≤ 0 for every past k", cost: "a pass over every past's memory a step",
-    state: "the buffer; 4 bytes a parameter and past", needs: "text of the past, up to the budget",
+    state: "the buffer; 4 bytes a parameter and past, and 4 a parameter for where the step began",
+    needs: "text of the past, up to the budget",
     verified: "brute force over active sets, Karush–Kuhn–Tucker residuals")
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
     guard step.pasts > 0 else { return 0 }

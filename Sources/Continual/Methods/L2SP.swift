@@ -89,7 +89,7 @@ public final class L2SP: ConfigurableMethod {
         ? Annealing(at: ingredients.number("anneal_at") ?? 0.5, rate: ingredients.number("anneal_rate") ?? 0.1) : nil,
       ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 4 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 4 * chain.parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws { (step, steps) = (0, scope.steps) }
 

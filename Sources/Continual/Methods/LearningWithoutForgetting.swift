@@ -8,7 +8,8 @@ import Training
 /// The teacher is the model as the stage found it; it is asked about every batch (online), or about every sequence once
 /// (cached). Its likeliest classes count one by one, the others as one outcome. Where every stage has a head of its own,
 /// the heads of earlier stages are asked about the new inputs, each with the weight α.
-/// - Cost: a forward pass more a step; state: the teacher's 4 bytes a parameter
+/// - Cost: a forward pass more a step; state: the teacher's 4 bytes a parameter; cached: in memory 8·top_k bytes for
+///   every scored token of the stage
 /// - Trap: the teacher's distribution is the first argument of the divergence, and the factor T² keeps the gradient's
 ///   size when T changes
 /// - Source: Li & Hoiem 2016, arXiv:1606.09282; Hinton et al. 2015, arXiv:1503.02531
@@ -23,7 +24,8 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   public static let card = MethodCard(
     name: "lwf", title: "Learning without forgetting", paper: "Li & Hoiem 2016 (arXiv:1606.09282)",
     equation: "loss + α T² KL(p_before ‖ p)", cost: "a forward pass a step; cached: once a sequence",
-    state: "the teacher: 4 bytes a parameter", needs: "nothing of the past",
+    state: "the teacher: 4 bytes a parameter; cached: 8·top_k bytes a stage token in memory",
+    needs: "nothing of the past",
     verified: "zero loss and gradient for student = teacher; top-k with k = V equals full; gradient's size across T")
 
   public static let schema = MethodSchema(
@@ -89,7 +91,11 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
       topK: ingredients.integer("top_k") ?? 64, rows: ingredients.word("on").flatMap(Rows.init) ?? .new,
       isCached: ingredients.word("teacher") == "cached", ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 4 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 4 * chain.parameters }
+  /// Remembered answers with the sequences that they belong to, every token scored.
+  public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    options.word("teacher") == "cached" ? (8 * (options.integer("top_k") ?? 64) + 5) * chain.stageTokens : 0
+  }
   /// The teacher's forward pass; with `teacher: cached` the first epoch's alone, which is counted as if it were all.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double { 1.0 / 3 }
 
@@ -122,7 +128,10 @@ public final class LearningWithoutForgetting: ConfigurableMethod {
   }
 
   public func consolidate(_ scope: ConsolidationScope) throws {
-    pastHeads.formUnion(scope.past == 0 ? Set(scope.makeBatches(scope.sequences).map(\.head)) : heads)
+    // From the past's own sequences: it may have been learned without this method.
+    for part in scope.sequences.runs(ofTokens: scope.batchTokens) {
+      pastHeads.formUnion(scope.makeBatches(Array(part)).map(\.head))
+    }
     // A base without text still knows what its only head says.
     if scope.past == 0 { pastHeads.insert(0) }
     heads.removeAll()

@@ -54,7 +54,7 @@ public final class MemoryAwareSynapses: ConfigurableMethod {
       form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal,
       examples: ingredients.integer("examples") ?? .max, ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 8 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 8 * chain.parameters }
 
   public var pulls: [QuadraticPull] {
     guard let importance, let anchor else { return [] }

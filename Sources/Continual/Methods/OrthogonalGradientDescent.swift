@@ -10,7 +10,7 @@ import Training
 /// span already is not kept.
 /// - Cost: one forward and one backward pass over `examples` sequences a past; then 20 bytes a parameter, step and
 ///   direction
-/// - State: 4 bytes a parameter and direction
+/// - State: 4 bytes a parameter and direction, and 4 a parameter for where the step began
 /// - Trap: projecting the gradient guarantees nothing once moments or clipping follow, nor if a gradient memory stands
 ///   later in the stack; a loss near its minimum has no gradient left to protect, which is why logits stand here
 /// - Source: Farajtabar et al. 2020, arXiv:1910.07104 (its variant with the logit of the true class)
@@ -18,7 +18,8 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
   public static let card = MethodCard(
     name: "ogd", title: "Orthogonal gradient descent", paper: "Farajtabar et al. 2020 (arXiv:1910.07104)",
     equation: "u′ = u − B(BᵀB)⁻¹Bᵀu for the applied step u", cost: "20 bytes a parameter, step and direction",
-    state: "4 bytes a parameter and direction", needs: "text of the past at consolidation only, or none",
+    state: "4 bytes a parameter and direction, and 4 a parameter for where the step began",
+    needs: "text of the past at consolidation only, or none",
     verified: "no direction is moved along, optimizer and clipping included; explicit gradients")
   public static let schema = MethodSchema(
     "ogd", "OGD: every step loses what would move the outputs on the past to first order.",
@@ -56,9 +57,11 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
       directions: ingredients.integer("directions") ?? 1, examples: ingredients.integer("examples") ?? .max,
       ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
-    4 * parameters * (pasts * (options.integer("directions") ?? 0) + 1)
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    4 * chain.parameters * chain.pasts * (options.integer("directions") ?? 0)
   }
+  /// The parameters before the step.
+  public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 4 * chain.parameters }
   /// 20 bytes a parameter and direction, at the time of about seven operations each, beside six a parameter and token.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
     Double(20 * 7 * max(1, step.pasts) * (options.integer("directions") ?? 0)) / Double(6 * step.tokens)

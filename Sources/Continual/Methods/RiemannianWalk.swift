@@ -9,7 +9,7 @@ import Training
 /// F ← (1 − a)F + a·N·g² over steps, g the step's mean gradient over N targets: N·g² has the size of a single target's
 /// squared gradient where the mean gradient is noise. The score of a stage is s = Σ max(0, ΔL) / (½FΔθ² + ε) over windows of
 /// `window` steps, ΔL = −Σ g·Δθ; scores of stages are averaged. At the base F is estimated from its text, labels sampled.
-/// - Cost: 48 bytes a parameter and step; state: 28 bytes a parameter
+/// - Cost: 48 bytes a parameter and step; state: 32 bytes a parameter
 /// - Trap: the running F sees batches, not sequences, so it is no Fisher information of single targets; it serves this
 ///   method alone
 /// - Source: Chaudhry et al. 2018, arXiv:1801.10112
@@ -17,7 +17,7 @@ public final class RiemannianWalk: ConfigurableMethod {
   public static let card = MethodCard(
     name: "rwalk", title: "Riemannian walk", paper: "Chaudhry et al. 2018 (arXiv:1801.10112)",
     equation: "λ Σ (F̂ + ŝ)(θ − θ*)², s = Σ max(0, ΔL)/(½FΔθ² + ε)", cost: "48 bytes a parameter and step",
-    state: "28 bytes a parameter", needs: "text of the base for its Fisher; nothing of later pasts",
+    state: "32 bytes a parameter", needs: "text of the base for its Fisher; nothing of later pasts",
     verified: "running Fisher and scores by hand")
 
   public static let schema = MethodSchema(
@@ -85,7 +85,7 @@ public final class RiemannianWalk: ConfigurableMethod {
       form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal,
       examples: ingredients.integer("examples") ?? .max, ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 32 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 32 * chain.parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     steps = 0

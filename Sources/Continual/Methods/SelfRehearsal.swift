@@ -65,11 +65,13 @@ public final class SelfRehearsal: ConfigurableMethod {
   private let temperature: Double
   private let filter: Filter
 
+  /// - Parameter vocabulary: of which restored sequences must be; nil for any
   public init(
     ratio: Double, budgetTokens: Int, length: Int, promptTokens: Int = 0, temperature: Double = 1,
-    filter: Filter = .none, distillation: Distillation = Distillation(weight: 0)
+    filter: Filter = .none, distillation: Distillation = Distillation(weight: 0), vocabulary: Int? = nil
   ) {
-    rehearsal = Rehearsal(ratio: ratio, budgetTokens: budgetTokens, selection: .stageBalanced)
+    rehearsal = Rehearsal(
+      ratio: ratio, budgetTokens: budgetTokens, selection: .stageBalanced, vocabulary: vocabulary)
     self.distillation = distillation
     self.length = length
     self.promptTokens = promptTokens
@@ -81,9 +83,10 @@ public final class SelfRehearsal: ConfigurableMethod {
       ratio: ingredients.number("ratio") ?? 0, budgetTokens: ingredients.integer("budget_tokens") ?? 0,
       length: ingredients.integer("text_tokens") ?? 256, promptTokens: ingredients.integer("prompt_tokens") ?? 0,
       temperature: ingredients.number("write_temperature") ?? 1,
-      filter: ingredients.word("filter").flatMap(Filter.init) ?? .none, distillation: Distillation(ingredients))
+      filter: ingredients.word("filter").flatMap(Filter.init) ?? .none, distillation: Distillation(ingredients),
+      vocabulary: ingredients.store.vocabulary)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
     (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
   }
 

@@ -62,7 +62,7 @@ public final class SynapticIntelligence: ConfigurableMethod {
       form: ingredients.word("form").flatMap(QuadraticPull.Form.init) ?? .proximal, ingredients.store,
       on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 16 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 16 * chain.parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     backend.fill(path, 0)

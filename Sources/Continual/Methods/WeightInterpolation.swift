@@ -42,7 +42,7 @@ public final class WeightInterpolation: ConfigurableMethod {
   public convenience init(_ ingredients: MethodIngredients) {
     self.init(alpha: ingredients.number("alpha") ?? 1, ingredients.store, on: ingredients.backend)
   }
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int { 4 * parameters }
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 4 * chain.parameters }
 
   public func stageWillBegin(_ scope: StageScope) throws {
     if let origin { backend.copy(store.values, into: origin) } else { origin = backend.copied(store.values) }

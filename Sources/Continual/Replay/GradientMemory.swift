@@ -8,7 +8,8 @@ import Training
 /// A-GEM has one g, the gradient on a sample from all memories: u′ = u − max(0, ⟨u, g⟩)/⟨g, g⟩·g. GEM has one g_k for
 /// every past: u′ = u − Σ w_k g_k with w ≥ margin·η minimising ½ wᵀ(GGᵀ)w − wᵀGu.
 /// - Cost: a forward and a backward pass over the sample (GEM: over every past's memory) and 12 bytes a parameter and
-///   step; state: the buffer, 8 bytes a parameter (GEM: 4 more for every past)
+///   step; state: the buffer; in memory the parameters before the step and a gradient (GEM: one for every past), each
+///   of 4 bytes a parameter
 /// - Trap: projecting a gradient that then passes through moments or clipping guarantees nothing
 /// - Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840; A-GEM: Chaudhry et al. 2019, arXiv:1812.00420
 public final class GradientMemory {
@@ -159,7 +160,8 @@ public final class GradientMemory {
     let counters = try reader.integers("counters")
     guard counters.count == 4 else { throw StateError(description: "the memory's counters have another form") }
     buffer = try ReplayBuffer(
-      budgetTokens: buffer.budgetTokens, selection: buffer.selection, seen: counters[0], from: reader)
+      budgetTokens: buffer.budgetTokens, selection: buffer.selection, seen: counters[0],
+      vocabulary: store.vocabulary, from: reader)
     (draws, asked, projected) = (counters[1], counters[2], counters[3])
   }
 
@@ -174,9 +176,12 @@ public protocol GradientMemoryMethod: ConfigurableMethod {
 }
 
 extension GradientMemoryMethod {
-  public static func stateBytes(_ options: MethodOptions, parameters: Int, pasts: Int) -> Int {
-    // The parameters before the step, and a gradient for each past (A-GEM: one for all).
-    8 * (options.integer("budget_tokens") ?? 0) + 4 * parameters * (1 + (schema.name == "gem" ? pasts : 1))
+  public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    8 * (options.integer("budget_tokens") ?? 0)
+  }
+  /// The parameters before the step, and a gradient for each past (A-GEM: one for all).
+  public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
+    4 * chain.parameters * (1 + (schema.name == "gem" ? chain.pasts : 1))
   }
   public static var constrainsSteps: Bool { true }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { "moves the weights themselves" }

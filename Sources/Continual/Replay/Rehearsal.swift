@@ -17,10 +17,13 @@ public final class Rehearsal {
   private var next = 0
   private var passes = 0
   private var stream = RandomStream(seed: 0)
+  private let vocabulary: Int?
 
-  public init(ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection) {
+  /// - Parameter vocabulary: of which restored sequences must be; nil for any
+  public init(ratio: Double, budgetTokens: Int, selection: ReplayBuffer.Selection, vocabulary: Int? = nil) {
     precondition(ratio >= 0 && ratio < 1, "a share of \(ratio)")
     self.ratio = ratio
+    self.vocabulary = vocabulary
     buffer = ReplayBuffer(budgetTokens: budgetTokens, selection: selection)
   }
 
@@ -143,9 +146,14 @@ public final class Rehearsal {
     let counters = try reader.integers("counters")
     guard counters.count == 5 else { throw StateError(description: "the rehearsal's counters have another form") }
     buffer = try ReplayBuffer(
-      budgetTokens: buffer.budgetTokens, selection: buffer.selection, seen: counters[0], from: reader)
+      budgetTokens: buffer.budgetTokens, selection: buffer.selection, seen: counters[0], vocabulary: vocabulary,
+      from: reader)
     (stageTokens, rehearsedTokens, next, passes) = (counters[1], counters[2], counters[3], counters[4])
     owed = try reader.doubles("owed").first ?? 0
+    // After every draw less than one sequence is owed; a draw lasts until that is so again.
+    guard owed >= 0, owed <= Double(buffer.budgetTokens) else {
+      throw StateError(description: "the rehearsal owes \(owed) tokens of a buffer for \(buffer.budgetTokens)")
+    }
     order = shuffled(pass: passes)
     if next == buffer.items.count { order = [] }
     guard next >= 0, next <= buffer.items.count else {

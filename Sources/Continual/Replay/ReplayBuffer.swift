@@ -114,8 +114,16 @@ public struct ReplayBuffer: Sendable, Equatable {
       "soft/temperatures", soft.map { Double($0?.temperature ?? 0) }, description: "of each sequence's soft targets")
   }
 
+  /// Refuses ids that are not of a vocabulary: the batch that they come into would end the process.
+  private static func check(_ ids: [Int32], from lowest: Int32 = 0, below vocabulary: Int?) throws {
+    guard let vocabulary, let id = ids.first(where: { $0 < lowest || $0 >= vocabulary }) else { return }
+    throw StateError(description: "the replay buffer holds the id \(id), which is not of \(vocabulary) tokens")
+  }
+
   /// A buffer as it was saved.
-  init(budgetTokens: Int, selection: Selection, seen: Int, from reader: any StateReader) throws {
+  ///
+  /// - Parameter vocabulary: of which the sequences must be; nil for any
+  init(budgetTokens: Int, selection: Selection, seen: Int, vocabulary: Int?, from reader: any StateReader) throws {
     self.init(budgetTokens: budgetTokens, selection: selection)
     self.seen = seen
     let (tokens, targets) = (try reader.tokens("tokens"), try reader.tokens("targets"))
@@ -126,6 +134,8 @@ public struct ReplayBuffer: Sendable, Equatable {
       lengths.allSatisfy({ $0 > 0 && $0 <= tokens.count }), lengths.reduce(0, +) == tokens.count,
       targets.count == tokens.count
     else { throw StateError(description: "the replay buffer's parts disagree in length") }
+    try Self.check(tokens, below: vocabulary)
+    try Self.check(targets, from: .min, below: vocabulary)
     var first = 0
     items = lengths.indices.map { index in
       let range = first..<first + lengths[index]
@@ -146,9 +156,10 @@ public struct ReplayBuffer: Sendable, Equatable {
     let (widths, temperatures) = (try reader.integers("soft/widths"), try reader.doubles("soft/temperatures"))
     let (classes, values) = (try reader.tokens("soft/classes"), try reader.tokens("soft/values"))
     guard widths.count == items.count, temperatures.count == items.count, classes.count == values.count,
-      widths.allSatisfy({ $0 >= 0 }),
+      widths.allSatisfy({ $0 >= 0 && $0 <= classes.count }),
       zip(items, widths).reduce(0, { $0 + $1.0.exemplar.scored * $1.1 }) == classes.count
     else { throw StateError(description: "the replay buffer's soft targets disagree in length") }
+    try Self.check(classes, below: vocabulary)
     first = 0
     for index in items.indices where widths[index] > 0 {
       let range = first..<first + items[index].exemplar.scored * widths[index]
