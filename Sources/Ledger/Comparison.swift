@@ -11,9 +11,9 @@ public struct Comparison: Sendable, Equatable {
     public var summary: Summary
     public var matrix: [MatrixRow]
     public var cost: RunResults.Cost
-    /// plasticity ÷ naive's; nil without naive or where naive learned nothing measurable.
+    /// plasticity ÷ naive's; nil without naive or where naive learned nothing.
     public var plasticityShare: Double?
-    /// 1 − forgetting ÷ naive's; nil without naive or where naive forgot exactly nothing.
+    /// 1 − forgetting ÷ naive's; nil without naive or where naive forgot nothing.
     public var forgettingAvoided: Double?
   }
   /// In the order they were given.
@@ -32,15 +32,15 @@ public struct Comparison: Sendable, Equatable {
     }
   }
 
-  /// plasticity ÷ naive's plasticity.
+  /// plasticity ÷ naive's plasticity; nil unless that is above 0: of a loss there are no shares.
   public static func plasticityShare(_ summary: Summary, naive: Summary?) -> Double? {
-    guard let own = summary.plasticity, let reference = naive?.plasticity, reference != 0 else { return nil }
+    guard let own = summary.plasticity, let reference = naive?.plasticity, reference > 0 else { return nil }
     return own / reference
   }
 
-  /// 1 − forgetting ÷ naive's forgetting.
+  /// 1 − forgetting ÷ naive's forgetting; nil unless that is above 0: nothing can be avoided where nothing was lost.
   public static func forgettingAvoided(_ summary: Summary, naive: Summary?) -> Double? {
-    guard let own = summary.forgetting, let reference = naive?.forgetting, reference != 0 else { return nil }
+    guard let own = summary.forgetting, let reference = naive?.forgetting, reference > 0 else { return nil }
     return 1 - own / reference
   }
 

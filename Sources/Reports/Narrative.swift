@@ -33,7 +33,9 @@ enum Narrative {
   }
 
   /// What else a reader wants before any table.
-  static func verdict(_ run: RunFolder, paired: [String: PairedRuns]) -> [String] {
+  ///
+  /// - Parameter curvature: paired interval of EWC's score less that of L2-SP
+  static func verdict(_ run: RunFolder, paired: [String: PairedRuns], curvature: Interval?) -> [String] {
     let results = run.results
     let summary = results.summary
     let unit = Format.unit(summary.metric)
@@ -61,7 +63,7 @@ enum Narrative {
     if let own = run.ownVariant, own.name != "naive", let naive = run.comparison?.variant("naive") {
       sentences += contrast(own, naive: naive, paired: paired["naive"]?.forgetting)
     }
-    if let sentence = curvatureVerdict(run.comparison) { sentences.append(sentence) }
+    if let sentence = curvatureVerdict(run.comparison, paired: curvature) { sentences.append(sentence) }
     if !results.gates.isEmpty {
       let broken = results.gates.filter { !$0.passed }
       sentences.append(
@@ -76,7 +78,8 @@ enum Narrative {
     _ own: Comparison.Variant, naive: Comparison.Variant, paired: PairedRuns.Term?
   ) -> [String] {
     guard let theirs = naive.summary.forgetting else { return [] }
-    var sentence = "Naive fine-tuning on the same data forgot \(Format.number(theirs))"
+    var sentence = "Naive fine-tuning on the same data forgot "
+    sentence += theirs > 0 ? Format.number(theirs) : "nothing that was measured (\(Format.signed(theirs)))"
     if theirs > 0, let avoided = own.forgettingAvoided {
       sentence +=
         avoided >= 0
@@ -92,18 +95,44 @@ enum Narrative {
     return [sentence + ".", sure.dropFirst() + " (paired interval\(Tables.interval(interval)))."]
   }
 
-  /// Where EWC does not beat L2-SP, its Fisher adds nothing, and a report has to say so.
-  static func curvatureVerdict(_ comparison: Comparison?) -> String? {
+  /// Where EWC does not beat L2-SP, its Fisher adds nothing, and a report has to say so; nor does it say more than the
+  /// intervals do where EWC scores higher.
+  ///
+  /// - Parameter paired: interval of EWC's score less that of L2-SP on the same documents; nil: by their own intervals
+  static func curvatureVerdict(_ comparison: Comparison?, paired: Interval? = nil) -> String? {
     guard let ewc = comparison?.variant("ewc"), let plain = comparison?.variant("l2sp"),
       let share = ewc.plasticityShare, let avoided = ewc.forgettingAvoided,
       let plainShare = plain.plasticityShare, let plainAvoided = plain.forgettingAvoided
     else { return nil }
-    let own =
-      "EWC scores \(Format.number(share + avoided)), L2-SP \(Format.number(plainShare + plainAvoided))"
-    let measure = "(plasticity share + forgetting avoided)"
-    return share + avoided > plainShare + plainAvoided
-      ? "\(own) \(measure): the Fisher information helped here."
-      : "\(own) \(measure): at these strengths the Fisher information adds nothing over plain L2-SP."
+    let figures =
+      "EWC scores \(Format.number(share + avoided)), L2-SP \(Format.number(plainShare + plainAvoided)) "
+      + "(plasticity share + forgetting avoided)"
+    guard share + avoided > plainShare + plainAvoided else {
+      return "\(figures): at these strengths the Fisher information adds nothing over plain L2-SP."
+    }
+    if let paired {
+      let range = "(paired interval of the difference\(Tables.interval(paired)))"
+      return paired.lower > 0
+        ? "\(figures): the Fisher information helped here \(range)."
+        : "\(figures): the difference is within the noise \(range)."
+    }
+    let naive = comparison?.variant("naive")?.summary
+    guard let mine = scoreBounds(ewc.summary, naive: naive), let its = scoreBounds(plain.summary, naive: naive) else {
+      return "\(figures): without intervals nobody can say whether the difference is more than noise."
+    }
+    return mine.lower > its.upper
+      ? "\(figures): the Fisher information helped here (their intervals are apart)."
+      : "\(figures): the difference is within the noise (their intervals overlap)."
+  }
+
+  /// The score with plasticity and forgetting at the worse and at the better ends of their intervals, naive's figures
+  /// as they are.
+  private static func scoreBounds(_ summary: Summary, naive: Summary?) -> Interval? {
+    guard let learned = summary.plasticityCI, let forgot = summary.forgettingCI, let most = naive?.plasticity,
+      let worst = naive?.forgetting, most > 0, worst > 0
+    else { return nil }
+    return Interval(
+      learned.lower / most + 1 - forgot.upper / worst, learned.upper / most + 1 - forgot.lower / worst)
   }
 
   static func level(_ summary: Summary) -> String { "\(Format.fixed(100 * summary.confidence, 0))%" }
@@ -134,8 +163,11 @@ enum Narrative {
       ("plasticity", "improvement of a probe over its own home stage, averaged over probes with a home."),
       ("bwt", "backward transfer: change of a probe from the end of its home stage to the end of the chain."),
       ("fwt", "forward transfer: improvement of a probe over the base before its home stage began."),
-      ("plasticity share", "plasticity ÷ that of naive fine-tuning on the same data in the same order."),
-      ("forgetting avoided", "1 − forgetting ÷ that of naive fine-tuning."),
+      (
+        "plasticity share",
+        "plasticity ÷ that of naive fine-tuning on the same data in the same order; none where that learned nothing."
+      ),
+      ("forgetting avoided", "1 − forgetting ÷ that of naive fine-tuning; none where that forgot nothing."),
       (
         "±",
         "standard error over "
@@ -179,7 +211,7 @@ enum Narrative {
         "The variants ran at the strengths of the experiment file; a method that loses here may win when tuned."
       )
       if curvatureVerdict(comparison) != nil {
-        limits.append("The sentence on EWC and L2-SP compares two scores without an interval.")
+        limits.append("The sentence on EWC and L2-SP holds for these strengths and these documents.")
       }
       if comparison.variants.contains(where: { $0.status != .finished }) {
         limits.append("Not all variants finished; their figures are of the rows that were measured.")

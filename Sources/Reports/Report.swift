@@ -12,13 +12,13 @@ public enum Report {
   ///   absent or broken becomes a note in the report.
   public static func markdown(runDirectory: String) throws(LedgerError) -> String {
     let run = try RunFolder(runDirectory)
-    return ReportMarkdown(run: run, paired: paired(run)).document
+    return ReportMarkdown(run: run, paired: paired(run), curvature: curvature(run)).document
   }
 
   /// report.html of a run directory: one file without scripts or anything fetched.
   public static func html(runDirectory: String) throws(LedgerError) -> String {
     let run = try RunFolder(runDirectory)
-    return ReportHTML(run: run, paired: paired(run)).document
+    return ReportHTML(run: run, paired: paired(run), curvature: curvature(run)).document
   }
 
   /// Writes report.md and report.html into the run directory and returns their paths.
@@ -26,9 +26,11 @@ public enum Report {
   public static func write(runDirectory: String) throws(LedgerError) -> (markdown: String, html: String) {
     let run = try RunFolder(runDirectory)
     let paired = paired(run)
+    let curvature = curvature(run)
     let paths = (markdown: runDirectory + "/report.md", html: runDirectory + "/report.html")
-    try TextFile.replace(paths.markdown, with: ReportMarkdown(run: run, paired: paired).document)
-    try TextFile.replace(paths.html, with: ReportHTML(run: run, paired: paired).document)
+    try TextFile.replace(
+      paths.markdown, with: ReportMarkdown(run: run, paired: paired, curvature: curvature).document)
+    try TextFile.replace(paths.html, with: ReportHTML(run: run, paired: paired, curvature: curvature).document)
     return paths
   }
 
@@ -59,6 +61,15 @@ public enum Report {
   public static func comparisonTable(_ comparison: Comparison, width: Int = 120) -> String {
     let verdict = Narrative.curvatureVerdict(comparison).map { $0 + "\n" } ?? ""
     return Tables.comparison(comparison).terminal(width: width) + verdict
+  }
+
+  /// The paired interval of EWC's score less that of L2-SP, where their folders are on disk.
+  private static func curvature(_ run: RunFolder) -> Interval? {
+    guard let comparison = run.comparison, let naive = comparison.variant("naive")?.summary,
+      let ewc = comparison.variant("ewc").flatMap({ run.folder(of: $0) }),
+      let plain = comparison.variant("l2sp").flatMap({ run.folder(of: $0) })
+    else { return nil }
+    return PairedRuns.scoreDifference(ewc, minus: plain, naive: naive)
   }
 
   /// Paired differences of every other variant against this run, by variant, where folders are on disk.

@@ -7,6 +7,8 @@ import StrictJSON
 struct ReportHTML {
   let run: RunFolder
   let paired: [String: PairedRuns]
+  /// Of EWC's score less that of L2-SP.
+  let curvature: Interval?
 
   var document: String {
     let results = run.results
@@ -18,7 +20,8 @@ struct ReportHTML {
           (["base"] + results.stages).joined(separator: " → ")
             + " · seed \(results.seed) · \(results.status.rawValue)")
         page.element("p", ["class": "headline"], Narrative.headline(results))
-        page.element("p", Narrative.verdict(run, paired: paired).joined(separator: " "))
+        page.element(
+          "p", Narrative.verdict(run, paired: paired, curvature: curvature).joined(separator: " "))
         if !run.notes.isEmpty { Page.list(&page, run.notes) }
       }
       matrix(&page)
@@ -30,14 +33,7 @@ struct ReportHTML {
         Page.section(&page, "Gates") { page in gates.write(to: &page) }
       }
       Page.section(&page, "What this does not prove") { page in Page.list(&page, Narrative.limits(run)) }
-      Page.section(&page, "What the words mean") { page in
-        page.element("dl") { page in
-          for (term, meaning) in Narrative.definitions(results.summary) {
-            page.element("dt", term)
-            page.element("dd", meaning)
-          }
-        }
-      }
+      Self.definitions(&page, results.summary)
       Page.section(&page, "Cost and environment") { page in
         Tables.cost(results).write(to: &page)
         if let samples = run.samples { Page.folded(&page, "Samples before and after each stage", samples) }
@@ -112,26 +108,49 @@ struct ReportHTML {
     guard let comparison = run.comparison, !comparison.variants.isEmpty else { return }
     Page.section(&page, "The same chain under other methods") { page in
       Tables.comparison(comparison, own: run.ownVariant?.name, paired: paired).write(to: &page)
-      let points = comparison.variants.enumerated().compactMap { index, variant -> ScatterChart.Point? in
-        let summary = variant.summary
-        guard let plasticity = summary.plasticity, let retention = summary.retention else { return nil }
-        return ScatterChart.Point(
-          name: variant.name, x: plasticity, y: 100 * retention,
-          xInterval: summary.plasticityCI.map { ($0.lower, $0.upper) },
-          yInterval: summary.retentionCI.map { (100 * $0.lower, 100 * $0.upper) }, index: index,
-          isChosen: variant.name == run.ownVariant?.name)
+      Self.scatter(
+        &page, comparison.variants.map { ($0.name, $0.summary) }, of: "variants", own: run.ownVariant?.name)
+    }
+  }
+
+  /// Plasticity against retention, where two summaries or more have both in one unit.
+  ///
+  /// - Parameter kind: what is shown, as its caption says it
+  static func scatter(
+    _ page: inout Markup, _ summaries: [(name: String, summary: Summary)], of kind: String, own: String? = nil
+  ) {
+    guard let first = summaries.first?.summary, summaries.allSatisfy({ $0.summary.metric == first.metric }) else {
+      return
+    }
+    let points = summaries.enumerated().compactMap { index, entry -> ScatterChart.Point? in
+      let summary = entry.summary
+      guard let plasticity = summary.plasticity, let retention = summary.retention else { return nil }
+      return ScatterChart.Point(
+        name: entry.name, x: plasticity, y: 100 * retention,
+        xInterval: summary.plasticityCI.map { ($0.lower, $0.upper) },
+        yInterval: summary.retentionCI.map { (100 * $0.lower, 100 * $0.upper) }, index: index,
+        isChosen: entry.name == own)
+    }
+    guard points.count > 1 else { return }
+    page.element("h3", "Plasticity against stability: right and up is better")
+    ScatterChart(
+      title: "Plasticity against retention of the \(kind)", xName: "plasticity, \(Format.unit(first.metric))",
+      yName: "retention, %", points: points
+    ).write(to: &page)
+    page.element(
+      "p", ["class": "soft"],
+      "Bars are \(Narrative.level(first)) intervals over documents; the dotted line joins \(kind) that no other beats "
+        + "on both axes" + (own == nil ? "." : "; the ring is this run."))
+  }
+
+  static func definitions(_ page: inout Markup, _ summary: Summary) {
+    Page.section(&page, "What the words mean") { page in
+      page.element("dl") { page in
+        for (term, meaning) in Narrative.definitions(summary) {
+          page.element("dt", term)
+          page.element("dd", meaning)
+        }
       }
-      guard points.count > 1 else { return }
-      page.element("h3", "Plasticity against stability: right and up is better")
-      ScatterChart(
-        title: "Plasticity against retention of the variants",
-        xName: "plasticity, \(Format.unit(comparison.variants[0].summary.metric))", yName: "retention, %",
-        points: points
-      ).write(to: &page)
-      page.element(
-        "p", ["class": "soft"],
-        "Bars are \(Narrative.level(run.results.summary)) intervals over documents; the dotted line joins variants "
-          + "that no other beats on both axes; the ring is this run.")
     }
   }
 

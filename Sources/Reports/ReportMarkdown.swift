@@ -6,6 +6,8 @@ import Ledger
 struct ReportMarkdown {
   let run: RunFolder
   let paired: [String: PairedRuns]
+  /// Of EWC's score less that of L2-SP.
+  let curvature: Interval?
 
   var document: String {
     let results = run.results
@@ -13,7 +15,8 @@ struct ReportMarkdown {
     text += Format.markdown((["base"] + results.stages).joined(separator: " → "))
     text += " · seed \(results.seed) · \(results.status.rawValue)\n\n"
     text += "**\(Format.markdown(Narrative.headline(results)))**\n\n"
-    text += Format.markdown(Narrative.verdict(run, paired: paired).joined(separator: " ")) + "\n\n"
+    let verdict = Narrative.verdict(run, paired: paired, curvature: curvature)
+    text += Format.markdown(verdict.joined(separator: " ")) + "\n\n"
     text += list(run.notes)
     text += "## Retention matrix\n\n"
     text += Tables.retention(results, firstMetricsOnly: false).markdown + "\n"

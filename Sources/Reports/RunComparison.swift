@@ -9,15 +9,13 @@ extension Report {
   ///
   /// - Throws: `LedgerError` for the first directory that gives no results.
   public static func compare(runDirectories: [String]) throws(LedgerError) -> String {
-    var runs: [RunFolder] = []
-    for path in runDirectories { runs.append(try RunFolder(path)) }
+    let (runs, names) = try read(runDirectories)
     guard let first = runs.first else { return "" }
-    let names = labels(runDirectories)
     var text = "# Comparison of \(runs.count) runs\n\n"
     text += overview(runs, names).markdown + "\n"
     for (run, name) in zip(runs, names).dropFirst() {
       text += "## \(Format.markdown(name)) against \(Format.markdown(names[0]))\n\n"
-      text += differences(first, run)
+      text += (differences(first, run).map { "\($0.markdown)\n\(coverage)" } ?? nothingShared) + "\n\n"
     }
     for (run, name) in zip(runs, names) {
       for note in run.notes { text += "- \(Format.markdown(name)): \(Format.markdown(note))\n" }
@@ -25,10 +23,59 @@ extension Report {
     return text
   }
 
+  /// The same as one HTML page without scripts or anything fetched.
+  ///
+  /// - Throws: `LedgerError` for the first directory that gives no results.
+  public static func compareHTML(runDirectories: [String]) throws(LedgerError) -> String {
+    let (runs, names) = try read(runDirectories)
+    return Page.document(title: "Comparison of \(runs.count) runs") { page in
+      page.element("header") { page in
+        page.element("h1", "Comparison of \(runs.count) runs")
+        let notes = zip(runs, names).flatMap { run, name in run.notes.map { "\(name): \($0)" } }
+        if !notes.isEmpty { Page.list(&page, notes) }
+      }
+      guard let first = runs.first else { return }
+      Page.section(&page, "The runs beside each other") { page in
+        overview(runs, names).write(to: &page)
+        ReportHTML.scatter(&page, zip(names, runs).map { ($0, $1.results.summary) }, of: "runs")
+      }
+      for (run, name) in zip(runs, names).dropFirst() {
+        Page.section(&page, "\(name) against \(names[0])") { page in
+          guard let table = differences(first, run) else { return page.element("p", nothingShared) }
+          table.write(to: &page)
+          page.element("p", ["class": "soft"], coverage)
+        }
+      }
+      ReportHTML.definitions(&page, first.results.summary)
+    }
+  }
+
+  /// The variants of one experiment as a page of the same kind.
+  public static func comparisonHTML(_ comparison: Comparison, name: String) -> String {
+    Page.document(title: "\(name): the same chain under other methods") { page in
+      page.element("header") { page in
+        page.element("h1", name)
+        if let verdict = Narrative.curvatureVerdict(comparison) {
+          page.element("p", ["class": "headline"], verdict)
+        }
+      }
+      Page.section(&page, "The same chain under other methods") { page in
+        Tables.comparison(comparison).write(to: &page)
+        ReportHTML.scatter(&page, comparison.variants.map { ($0.name, $0.summary) }, of: "variants")
+      }
+      if let summary = comparison.variants.first?.summary { ReportHTML.definitions(&page, summary) }
+    }
+  }
+
+  private static func read(_ paths: [String]) throws(LedgerError) -> (runs: [RunFolder], names: [String]) {
+    var runs: [RunFolder] = []
+    for path in paths { runs.append(try RunFolder(path)) }
+    return (runs, labels(paths))
+  }
+
   /// The figures behind `compare`, for `--json`: summaries by run and paired differences against the first.
   public static func compareJSON(runDirectories: [String]) throws(LedgerError) -> JSON {
-    var runs: [RunFolder] = []
-    for path in runDirectories { runs.append(try RunFolder(path)) }
+    let runs = try read(runDirectories).runs
     guard let first = runs.first else { return ["schema": 1, "runs": []] }
     func term(_ term: PairedRuns.Term?) -> JSON {
       term.map { ["value": .number($0.value), "ci": $0.interval?.json ?? .null] } ?? .null
@@ -75,7 +122,13 @@ extension Report {
     return table
   }
 
-  private static func differences(_ first: RunFolder, _ second: RunFolder) -> String {
+  private static let coverage =
+    "Intervals draw the same documents for both runs; 'not paired' means that a ledger is absent or the "
+    + "documents differ. They do not cover the randomness of training."
+  private static let nothingShared = "The two runs share no probe and no metric."
+
+  /// Second minus first with verdicts; nil where the two have nothing in common.
+  private static func differences(_ first: RunFolder, _ second: RunFolder) -> Table? {
     let pair = PairedRuns(first, second)
     let confidence = Narrative.level(first.results.summary)
     var table = Table(["second minus first", "difference [\(confidence)]", "verdict"])
@@ -98,10 +151,7 @@ extension Report {
         "\(info.key) at the end", difference.value, difference.interval,
         higherIsBetter: info.higherIsBetter)
     }
-    guard !table.rows.isEmpty else { return "The two runs share no probe and no metric.\n\n" }
-    return table.markdown + "\n"
-      + "Intervals draw the same documents for both runs; 'not paired' means that a ledger is absent or the "
-      + "documents differ. They do not cover the randomness of training.\n\n"
+    return table.rows.isEmpty ? nil : table
   }
 
   /// Last parts of the paths, longer where those are equal.

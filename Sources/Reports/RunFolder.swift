@@ -89,15 +89,8 @@ struct PairedRuns {
 
   init(_ first: RunFolder, _ second: RunFolder, count: Int = 2000) {
     let confidence = first.results.summary.confidence
-    // The same seed for both: replicate b then draws the same documents in both runs.
-    func replicates(_ run: RunFolder) -> SummaryReplicates? {
-      run.matrix.map {
-        SummaryReplicates(
-          stages: run.results.stages, probes: run.results.probes, matrix: $0, count: count, seed: 0)
-      }
-    }
-    let mine = replicates(first)
-    let theirs = replicates(second)
+    let mine = PairedRuns.replicates(first, count: count)
+    let theirs = PairedRuns.replicates(second, count: count)
     let sameDocuments = PairedRuns.sameDocuments(first, second)
     func term(
       _ value: (Summary) -> Double?, _ values: (SummaryReplicates) -> [Double]?
@@ -126,6 +119,31 @@ struct PairedRuns {
       }
     }
     self.probes = probes
+  }
+
+  /// Plasticity share + forgetting avoided of one run less that of another, both as shares of naive's figures; nil
+  /// where the documents differ or naive has nothing to take shares of.
+  static func scoreDifference(
+    _ first: RunFolder, minus second: RunFolder, naive: Summary, count: Int = 2000
+  ) -> Interval? {
+    guard sameDocuments(first, second), let most = naive.plasticity, let worst = naive.forgetting, most > 0, worst > 0,
+      let mine = replicates(first, count: count), let theirs = replicates(second, count: count),
+      let learned = mine.plasticity, let forgot = mine.forgetting, let otherLearned = theirs.plasticity,
+      let otherForgot = theirs.forgetting
+    else { return nil }
+    let differences = learned.indices.map { index in
+      let gained = (learned[index] - otherLearned[index]) / most
+      let lost = (forgot[index] - otherForgot[index]) / worst
+      return gained - lost
+    }
+    return Bootstrap.interval(differences, confidence: first.results.summary.confidence)
+  }
+
+  /// Resampled terms of a run, the same seed for all: replicate b then draws the same documents in every run.
+  private static func replicates(_ run: RunFolder, count: Int) -> SummaryReplicates? {
+    run.matrix.map {
+      SummaryReplicates(stages: run.results.stages, probes: run.results.probes, matrix: $0, count: count, seed: 0)
+    }
   }
 
   private static func sameDocuments(_ first: RunFolder, _ second: RunFolder) -> Bool {

@@ -76,6 +76,32 @@ import Testing
     #expect(alone.json["variants"]?["ewc"]?["forgetting_avoided"]?.isNull == true)
   }
 
+  /// Of what naive fine-tuning did not lose nothing can be avoided, and what it did not learn has no share: no ratio
+  /// with a sign turned round. Mistake: to look for a divisor of exactly 0 only.
+  @Test func ratiosNeedSomethingToDivide() throws {
+    // naive: general 0.5 − 1, medical 1.6 − 1.7; learned 0.3. ewc loses: general 1.2 − 1, medical 0.1.
+    let (gained, ewc) = (ResultsTests.results(0.5, 1.7), ResultsTests.results(1.2, 1.5))
+    #expect(close(gained.summary.forgetting, -0.3) && close(ewc.summary.forgetting, 0.15))
+    let comparison = Comparison([("naive", gained), ("ewc", ewc)])
+    for variant in comparison.variants {
+      #expect(variant.forgettingAvoided == nil && variant.plasticityShare != nil)
+      let json = comparison.json["variants"]?[variant.name]
+      #expect(json?["forgetting_avoided"]?.isNull == true && json?["plasticity_share"]?.double != nil)
+    }
+    #expect(try Comparison(JSON.parse(comparison.json.pretty)) == comparison)
+    // Nothing forgotten at all: general 1 − 1, medical 1.6 − 1.6.
+    let still = ResultsTests.results(1, 1.6)
+    #expect(close(still.summary.forgetting, 0))
+    #expect(Comparison.forgettingAvoided(ewc.summary, naive: still.summary) == nil)
+    // naive unlearned: medical 2 − 2.1.
+    let worse = ResultsTests.results(1.4, 2.1)
+    #expect(close(worse.summary.plasticity, -0.1))
+    #expect(Comparison.plasticityShare(ewc.summary, naive: worse.summary) == nil)
+    let trial = TuneResults.Trial(
+      value: 1.0, rung: 0, steps: 10, summary: ewc.summary, naive: gained.summary, seconds: 1)
+    #expect(trial.forgettingAvoided == nil && trial.score == nil)
+  }
+
   @Test func tuneReadsBack() throws {
     let naive = TuneResults.Trial(
       value: nil, rung: 0, steps: 10, summary: ResultsTests.results(1.4, 1.2).summary, naive: nil, seconds: 1)

@@ -83,6 +83,61 @@ import Testing
     }
   }
 
+  /// The summaries of a sample's variants, some of them changed.
+  private func comparison(_ folder: String, _ change: (String, inout Summary) -> Void) throws -> Comparison {
+    Comparison(
+      try ["naive", "l2sp", "ewc", "ewc-replay"].map { name in
+        let path = name == "ewc-replay" ? folder : folder + "/" + name
+        var results = try RunResults.read(path + "/results.json")
+        change(name, &results.summary)
+        return (name: name, results: results)
+      })
+  }
+
+  /// EWC's score is above that of L2-SP in all of these; the report says that this means something only where intervals
+  /// say so, of the difference on the same documents where the ledgers give it.
+  @Test func aHigherScoreIsNoProofByItself() throws {
+    try ReportTests.withSample { folder in
+      let (helped, noise) = ("the Fisher information helped here", "the difference is within the noise")
+      #expect(try Report.markdown(runDirectory: folder).contains("\(helped) (paired interval of the difference"))
+      let apart = Report.comparisonTable(try comparison(folder) { _, _ in })
+      #expect(apart.contains("\(helped) (their intervals are apart)"))
+      let wide = Report.comparisonTable(
+        try comparison(folder) { name, summary in
+          if name == "ewc" { summary.plasticityCI = Interval(0.01, 1) }
+        })
+      #expect(wide.contains("\(noise) (their intervals overlap)") && !wide.contains(helped))
+      let bare = Report.comparisonTable(
+        try comparison(folder) { name, summary in
+          if name == "l2sp" { summary.forgettingCI = nil }
+        })
+      #expect(bare.contains("without intervals nobody can say") && !bare.contains(helped))
+      // The same documents gave the same values: the interval of the difference is [0, 0], whatever the summaries say.
+      try FileManager.default.removeItem(atPath: folder + "/l2sp/ledger.jsonl")
+      try FileManager.default.copyItem(atPath: folder + "/ewc/ledger.jsonl", toPath: folder + "/l2sp/ledger.jsonl")
+      let same = try Report.markdown(runDirectory: folder)
+      #expect(same.contains("\(noise) (paired interval of the difference") && !same.contains(helped))
+    }
+  }
+
+  /// Where naive fine-tuning gained on old ground there is no share of its forgetting, and no sentence made from one.
+  @Test func nothingIsAvoidedWhereNothingWasLost() throws {
+    try ReportTests.withSample { folder in
+      let gained = try comparison(folder) { name, summary in
+        if name == "naive" { (summary.forgetting, summary.forgettingCI) = (-0.1, Interval(-0.2, -0.05)) }
+      }
+      try TextFile.replace(folder + "/comparison.json", with: gained.json.pretty)
+      let text = try Report.markdown(runDirectory: folder)
+      #expect(text.contains("Naive fine-tuning on the same data forgot nothing that was measured (-0.100)."))
+      #expect(!text.contains("this run avoided") && !text.contains("EWC scores"))
+      let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("| ewc-replay (this run)") })
+      let share = String(format: "%.1f%%", 100 * (try #require(gained.variant("ewc-replay")?.plasticityShare)))
+      #expect(line.contains("| \(share) | – |"))
+      #expect(WellFormedness.violation(try Report.html(runDirectory: folder)) == nil)
+      #expect(!Report.comparisonTable(gained).contains("EWC scores"))
+    }
+  }
+
   @Test func brokenNeighboursBecomeNotes() throws {
     try ReportTests.withSample { folder in
       try TextFile.replace(folder + "/comparison.json", with: "{ nonsense")
