@@ -11,6 +11,14 @@ public struct IdxImages: Sendable {
   public let labels: [Int]
   public var count: Int { labels.count }
 
+  /// A number for each image that its pixels alone decide, for `Holdout`.
+  public var hashes: [UInt64] {
+    let size = rows * columns
+    return (0..<count).map { image in
+      pixels[(image * size)..<((image + 1) * size)].reduce(1) { ShuffleGenerator.mix($0 ^ UInt64($1.bitPattern)) }
+    }
+  }
+
   private static let limit = 2 << 30
 
   /// Reads a pair of files, keeping only images of `classes` (nil: all) and of those the first `first` (nil: all),

@@ -97,10 +97,10 @@ struct RowParser {
 
   // MARK: Multiple choice
 
-  private static let questionKeys = ["question", "ctx", "context", "goal"]
+  private static let questionKeys = ["question", "question_stem", "ctx", "context", "goal"]
   private static let choiceKeys = ["choices", "endings", "options"]
   /// `answer_idx` first: where it stands, `answer` is the text of the choice.
-  private static let answerKeys = ["answer_idx", "label", "answer"]
+  private static let answerKeys = ["answer_idx", "label", "answer", "answerKey"]
 
   private static func isWinogrande(_ row: JSON) -> Bool {
     ["sentence", "option1", "option2", "answer"].allSatisfy { row[$0] != nil }
@@ -111,13 +111,19 @@ struct RowParser {
 
   private func multipleChoice(_ row: JSON) throws(RowFault) -> Sample {
     guard let key = Self.questionKeys.first(where: { row[$0] != nil }) else {
-      throw RowFault("`question`, `ctx`, `context` or `goal` is missing")
+      throw RowFault("`question`, `question_stem`, `ctx`, `context` or `goal` is missing")
     }
     let question = try text(row, key)
     var choices: [String] = []
     var letters: [String]?
+    var labels: [String]?
     if let list = Self.choiceKeys.first(where: { row[$0] != nil }), let value = row[list] {
-      if let members = value.members {
+      if let texts = value["text"]?.array {
+        labels = try Self.labels(value, named: list, count: texts.count)
+        for (index, text) in texts.enumerated() {
+          choices.append(try self.text(text, named: "\(list).text[\(index)]"))
+        }
+      } else if let members = value.members {
         letters = members.map(\.key)
         for member in members { choices.append(try text(member.value, named: "\(list).\(member.key)")) }
       } else if let values = value.array {
@@ -131,12 +137,38 @@ struct RowParser {
     guard choices.count >= 2 else { throw RowFault("fewer than two choices") }
     guard let answerKey = Self.answerKeys.first(where: { row[$0].map { !$0.isNull } ?? false }),
       let value = row[answerKey]
-    else { throw RowFault("`label`, `answer` or `answer_idx` is missing") }
-    guard let answer = Self.index(value, letters: letters, choices: choices) else {
+    else { throw RowFault("`label`, `answer`, `answer_idx` or `answerKey` is missing") }
+    let place: Int? =
+      if let labels {
+        Self.index(value, labels: labels)
+      } else {
+        Self.index(value, letters: letters, choices: choices)
+      }
+    guard let answer = place else {
       throw RowFault("`\(answerKey)` names none of the \(choices.count) choices")
     }
     return .multipleChoice(
       question: question, isContext: key == "ctx" || key == "context", choices: choices, answer: answer)
+  }
+
+  /// The names of choices that are given as two lists, `text` and `label` (ARC, OpenBookQA).
+  private static func labels(_ value: JSON, named list: String, count: Int) throws(RowFault) -> [String] {
+    guard let labels = value["label"]?.array, labels.count == count else {
+      throw RowFault("`\(list)` needs a list `label` as long as its list `text`")
+    }
+    var names: [String] = []
+    for (index, label) in labels.enumerated() {
+      guard let name = label.string ?? label.int.map(String.init) else {
+        throw RowFault("`\(list).label[\(index)]` is \(kind(label)), not a string")
+      }
+      names.append(name)
+    }
+    return names
+  }
+  /// Where a choice has labels of its own, they alone name it: "1" may be the first.
+  private static func index(_ value: JSON, labels: [String]) -> Int? {
+    guard let name = value.string ?? value.int.map(String.init) else { return nil }
+    return labels.firstIndex { $0.utf8.elementsEqual(name.utf8) }
   }
 
   /// The place of an answer given as index from 0, as key or letter, or as the text of the choice.

@@ -155,8 +155,8 @@ extension Manual {
     (
       "training.loss_watchdog_threshold",
       """
-      A loss above this many times its running mean counts as diverging and is rolled back. 0 is off. \
-      Default: 5.0.
+      A loss above this many times its running mean counts as diverging: the chain of that variant ends there, the \
+      others still run; exit 80 where it is the main stack. 0 is off. Default: 5.0.
       """
     ),
   ]

@@ -28,7 +28,13 @@ extension Manual {
       their places.
       """
     ),
-    (80, "Training diverged beyond what rolling back can repair. Lower the learning rate."),
+    (
+      80,
+      """
+      The main stack diverged: its chain ended at a loss that leapt, or where losses or gradients were no numbers \
+      three steps in a row. Other variants of compare still ran. Lower the learning rate.
+      """
+    ),
     (130, "Second Ctrl-C: stopped at once; the last checkpoint is intact."),
   ]
 
@@ -184,7 +190,7 @@ extension Manual {
     (
       "stages.datasets.type",
       """
-      text, prompt_completion, text_label or idx_images. Default: detected from the rows.
+      text, prompt_completion, text_label (or with + instead of _) or idx_images. Default: detected from the rows.
       """
     ),
     (
@@ -235,7 +241,8 @@ extension Manual {
     (
       "stages.val_set_size",
       """
-      The share of the stage's documents that is held out, for example 2%; instead of val.
+      The share of the stage's documents, or of a classifier's images, that is held out, for example 2%; instead of \
+      val. What a document says decides, not the seed.
       """
     ),
     ("stages.training", "Keys of training that differ in this stage."),

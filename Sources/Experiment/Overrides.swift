@@ -7,7 +7,7 @@ struct Overrides {
   /// Keys that hold lists, which an override cannot invent entries of.
   private static let listKeys = ["methods", "stages", "probes", "base_data", "datasets", "gates"]
   /// Keys of which an override replaces whichever the file gives.
-  private static let exclusive = [PlanReader.lengthKeys, ["val", "val_set_size"]]
+  private static let exclusive = [PlanReader.lengthKeys, ["val", "val_set_size"], ["seed", "seeds"]]
 
   func apply(_ arguments: [String], to tree: inout Tree) {
     for (index, argument) in arguments.enumerated() {

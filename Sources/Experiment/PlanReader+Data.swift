@@ -4,25 +4,29 @@ extension PlanReader {
   private static let shapesNotYet = ["messages", "alpaca", "sharegpt"]
 
   /// The datasets under a key; nil where the key is absent. Keys that take one path also take a list.
-  func datasets(_ key: String, in section: Section, single: Bool = false) -> [DatasetSpec]? {
+  ///
+  /// - Parameter model: what reads them; nil where that is not known
+  func datasets(_ key: String, in section: Section, of model: BaseModel?, single: Bool = false) -> [DatasetSpec]? {
     guard section.has(key) else { return nil }
     if single, let tree = section.tree(key), tree.items == nil {
-      return dataset(tree, section.label(key)).map { [$0] } ?? []
+      return dataset(tree, section.label(key), of: model).map { [$0] } ?? []
     }
     let items = section.list(key, of: "datasets such as { path: data/train.jsonl }") ?? []
-    return items.enumerated().compactMap { dataset($0.element, "\(section.label(key))[\($0.offset)]") }
+    return items.enumerated().compactMap { dataset($0.element, "\(section.label(key))[\($0.offset)]", of: model) }
   }
 
-  private func dataset(_ tree: Tree, _ label: String) -> DatasetSpec? {
+  private func dataset(_ tree: Tree, _ label: String, of model: BaseModel?) -> DatasetSpec? {
     guard !tree.isRefused else { return nil }
     if tree.entries == nil, tree.items == nil {
+      checkKind(nil, of: model, label, at: tree.place)
       guard let files = paths.files(tree, label) else { return nil }
       return DatasetSpec(paths: files, shape: nil, weight: 1, documents: .blankLine, images: nil)
     }
     let section = Section(tree, name: label, collector: collector)
-    let words = DatasetSpec.Shape.allCases.map(\.rawValue)
-    let shape = section.word("type", words, notYet: PlanReader.shapesNotYet).flatMap(
-      DatasetSpec.Shape.init(rawValue:))
+    let shape = shape(section)
+    if shape != nil || !section.has("type") {
+      checkKind(shape, of: model, label, at: section.tree("type")?.place ?? tree.place)
+    }
     let weight = section.number("weight", .positive) ?? 1
     var spec = DatasetSpec(paths: [], shape: shape, weight: weight, documents: .blankLine, images: nil)
     if shape == .idxImages {
@@ -36,6 +40,32 @@ extension PlanReader {
     }
     section.finish()
     return spec
+  }
+
+  /// The rows' shape by its name, also as reports of data spell it: with `+` between the fields.
+  private func shape(_ section: Section) -> DatasetSpec.Shape? {
+    let names = DatasetSpec.Shape.allCases.map(\.rawValue)
+    if let text = section.tree("type")?.scalar, ["prompt+completion", "text+label"].contains(text) {
+      return DatasetSpec.Shape(rawValue: text.replacing("+", with: "_"))
+    }
+    return section.word("type", names, notYet: PlanReader.shapesNotYet).flatMap(DatasetSpec.Shape.init(rawValue:))
+  }
+
+  /// Reports images for a language model and text for a classifier: neither would be read.
+  private func checkKind(_ shape: DatasetSpec.Shape?, of model: BaseModel?, _ label: String, at place: Place) {
+    guard let model else { return }
+    switch (model, shape) {
+    case (.new(.mlp), .idxImages): break
+    case (.new(.mlp), _):
+      collector.report(
+        "\(label): a classifier reads datasets of type idx_images only", at: place,
+        hint: "write { type: idx_images, images: …, labels: … }")
+    case (_, .idxImages):
+      collector.report(
+        "\(label): idx_images are for a classifier; base_model is a language model", at: place,
+        hint: "use base_model: { architecture: mlp, … }, or give text")
+    default: break
+    }
   }
 
   private func documents(_ section: Section) -> DatasetSpec.Documents {
@@ -78,7 +108,7 @@ extension PlanReader {
     return ImageSource.Normalization(mean: mean, std: std)
   }
 
-  func stages(_ top: Section, training: TrainingPlan) -> [StagePlan] {
+  func stages(_ top: Section, training: TrainingPlan, of model: BaseModel?) -> [StagePlan] {
     guard top.require("stages"), let items = top.list("stages", of: "stages") else { return [] }
     if items.isEmpty { top.report("stages", "expected at least one stage") }
     var result: [StagePlan] = []
@@ -91,11 +121,11 @@ extension PlanReader {
       if let name, same(name, "base") {
         section.report("name", "'base' names the model before the first stage", hint: "choose another name")
       }
-      let data = section.require("datasets") ? datasets("datasets", in: section) ?? [] : []
+      let data = section.require("datasets") ? datasets("datasets", in: section, of: model) ?? [] : []
       if section.tree("datasets")?.items?.isEmpty == true {
         section.report("datasets", "expected at least one dataset")
       }
-      let validation = datasets("val", in: section, single: true)
+      let validation = datasets("val", in: section, of: model, single: true)
       if section.tree("val")?.items?.isEmpty == true {
         section.report("val", "expected at least one dataset", hint: "remove the key for none")
       }

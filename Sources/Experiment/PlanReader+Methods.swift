@@ -70,6 +70,18 @@ extension PlanReader {
     return plan
   }
 
+  /// Reports texts that their prompt would fill.
+  func checkPrompts(_ methods: [MethodPlan], at place: Place) {
+    for method in methods {
+      guard let prompt = method.int("prompt_tokens"), let text = method.int("text_tokens"), prompt >= text else {
+        continue
+      }
+      collector.report(
+        "\(method.name): prompt_tokens \(prompt) leaves nothing to write in texts of \(text) tokens", at: place,
+        hint: "give fewer than text_tokens")
+    }
+  }
+
   private func optionValue(_ option: OptionSchema, _ key: String, _ section: Section) -> OptionValue? {
     switch option.kind {
     case .number(let minimum, let open, let words):
@@ -128,6 +140,28 @@ extension PlanReader {
       variants.append(VariantPlan(name: entry.key, methods: stack))
     }
     return variants
+  }
+}
+
+extension MethodPlan {
+  /// A method with some options set by `key=value`, judged as an experiment file judges them.
+  ///
+  /// - Returns: nil for an unknown name
+  /// - Throws: `ExperimentError` with every mistake; each has its setting as its line
+  public static func read(_ name: String, settings: [String]) throws(ExperimentError) -> MethodPlan? {
+    guard MethodSchema.named(name) != nil else { return nil }
+    let collector = Collector(path: "command line", lines: [], arguments: settings)
+    let start = Place(origin: .argument(0), line: 1, column: 1, length: 1)
+    var options = Tree(content: .map([]), place: start)
+    Overrides(collector: collector).apply(settings, to: &options)
+    let context = PathContext(directory: "/", workingDirectory: "/", environment: [:], checksFiles: false)
+    let reader = PlanReader(
+      collector: collector, paths: PathReader(context: context, collector: collector), file: "", arguments: settings)
+    let entry = Tree.Entry(key: name, keyPlace: start, value: options)
+    let plan = reader.method(Tree(content: .map([entry]), place: start), "method")
+    if let plan { reader.checkPrompts([plan], at: start) }
+    guard !collector.hasErrors else { throw ExperimentError(issues: collector.errors) }
+    return plan
   }
 }
 

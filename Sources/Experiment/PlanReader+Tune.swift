@@ -122,14 +122,7 @@ extension PlanReader {
     if case .new(.mlp) = plan.baseModel, used.contains(where: { $0.name == "self_rehearsal" }) {
       collector.report("self_rehearsal needs a model that writes text, not a classifier", at: place, hint: "remove it")
     }
-    for method in used {
-      guard let prompt = method.int("prompt_tokens"), let text = method.int("text_tokens"), prompt >= text else {
-        continue
-      }
-      collector.report(
-        "\(method.name): prompt_tokens \(prompt) leaves nothing to write in texts of \(text) tokens", at: place,
-        hint: "give fewer than text_tokens")
-    }
+    checkPrompts(used, at: place)
     guard plan.baseData.isEmpty, !plan.baseModel.isNew else { return }
     let warned = top.entry("methods")?.keyPlace ?? top.place
     if plan.methods.contains(where: { $0.name == "replay" }) {

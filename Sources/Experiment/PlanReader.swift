@@ -47,16 +47,17 @@ struct PlanReader {
     let name = name("name", in: top)
     let outputDirectory = top.tree("output_dir").flatMap { paths.absolute($0, "output_dir") }
     let baseModel = baseModel(top)
-    let baseData = datasets("base_data", in: top) ?? []
+    let baseData = datasets("base_data", in: top, of: baseModel) ?? []
     let baseTokens = top.integer("base_tokens", in: 1...Int.max)
     let threads = top.integer("threads", in: 1...1024)
     let timeLimit = top.duration("time_limit")
     let seeds = seeds(top)
-    let seed = top.integer("seed", in: 0...UInt64.max) ?? seeds.first ?? 17
+    // Results hold seeds as signed numbers.
+    let seed = top.integer("seed", in: 0...Int.max).map { UInt64($0) } ?? seeds.first ?? 17
     let training = training(top.section("training"), over: TrainingPlan())
     let methods = methods("methods", in: top) ?? []
     let compare = compare(top, main: methods)
-    let stages = stages(top, training: training)
+    let stages = stages(top, training: training, of: baseModel)
     let probes = probes(top, stages: stages)
     let plan = ExperimentPlan(
       name: name ?? "", file: provenance?.file ?? file,

@@ -41,7 +41,7 @@ import Testing
       #expect(training.adamBeta1 == 0.8 && training.adamBeta2 == 0.95 && training.adamEpsilon == 1e-6)
       #expect(training.freeze == ["*.bias"])
       #expect(training.lossWatchdogThreshold == 4)
-      #expect(plan.stages.map(\.name) == ["medical", "legal.two", "digits"])
+      #expect(plan.stages.map(\.name) == ["medical", "legal.two", "late"])
       #expect(plan.stages[1].training == training)
       training.length = .epochs(2)
       training.earlyStoppingPatience = 3
@@ -78,12 +78,8 @@ import Testing
       #expect(plan.stages[1].datasets[0].paths == ["a", "b"].map { directory + "/data/legal/\($0).jsonl" })
       #expect(plan.stages[1].validationShare == 0.02)
       #expect(plan.stages[1].methods == [])
-      let images = try #require(plan.stages[2].datasets[0].images)
-      #expect(
-        images.images == directory + "/data/mnist/images" && images.labels == directory + "/data/mnist/labels"
-      )
-      #expect(images.classes == [0, 1] && images.permuteSeed == 3)
-      #expect(plan.probes.map(\.name) == ["general", "blimp", "casehold", "digits"])
+      #expect(plan.stages[2].datasets[0].paths == [directory + "/data/general/test.jsonl"])
+      #expect(plan.probes.map(\.name) == ["general", "blimp", "casehold"])
       #expect(
         plan.probes[0].metrics == ["perplexity"] && plan.probes[0].documents == .file
           && plan.probes[0].limit == 7)
@@ -93,7 +89,19 @@ import Testing
         choice.kind == .multipleChoice && choice.metrics == ["acc_norm", "acc"] && choice.fewshotCount == 2)
       #expect(choice.fewshotPath == directory + "/data/probes/shots.jsonl" && choice.home == "legal.two")
       #expect(choice.prompt == "Q: {question}\n")
-      #expect(plan.probes[3].kind == .classification && plan.probes[3].images?.permuteSeed == 4)
+    }
+  }
+
+  @Test func imagesArrive() throws {
+    try withWorkspace { directory in
+      let plan = try read(drawings, in: directory).plan
+      let images = try #require(plan.stages[0].datasets[0].images)
+      #expect(
+        images.images == directory + "/data/mnist/images" && images.labels == directory + "/data/mnist/labels"
+      )
+      #expect(images.classes == [0, 1] && images.permuteSeed == 3 && images.limit == 500 && images.pad == 2)
+      #expect(images.normalize?.mean == 0.1 && images.normalize?.std == 0.2752)
+      #expect(plan.probes[0].kind == .classification && plan.probes[0].images?.permuteSeed == 4)
     }
   }
 
@@ -155,7 +163,7 @@ import Testing
   @Test func newModels() throws {
     try withWorkspace { directory in
       func model(_ text: String) throws -> BaseModel {
-        try read(minimal.replacing("models/base\n", with: text + "\n"), in: directory).plan.baseModel
+        try read(experiment(with: text), in: directory).plan.baseModel
       }
       let llama = try model(
         "{ architecture: llama, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, tokenizer: models/tokenizer }"

@@ -15,8 +15,8 @@ import Training
         "{ architecture: gpt2, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, tokenizer: models/tokenizer }",
         "{ architecture: mlp, hidden_sizes: [4], heads: task }",
       ]
-      var texts = models.map { minimal.replacing("models/base", with: $0) }
-      texts.append(full)
+      var texts = models.map(experiment(with:))
+      texts += [full, drawings]
       texts.append(minimal.replacing("num_epochs: 1", with: "optimizer: sgd"))
       texts.append(
         minimal
@@ -72,10 +72,10 @@ import Training
     "training.adam_epsilon": "0.1", "training.gradient_checkpointing": "true",
     "training.freeze": "[]", "stages.medical.training.optimizer_state": "keep", "training.loss_watchdog_threshold": "0",
     "stages.medical.training.early_stopping_patience": "0",
-    "stages.digits.training": "{ optimizer: sgd }", "stages.digits.training.constant_lr_ratio": "0.4",
+    "stages.late.training": "{ optimizer: sgd }", "stages.late.training.constant_lr_ratio": "0.4",
     "training.adapter": "lora",
-    "stages.digits.training.lora_r": "2", "stages.digits.training.lora_alpha": "2.5",
-    "stages.digits.training.lora_targets": "[\"*.bias\"]", "stages.digits.training.lora_orthogonality": "0",
+    "stages.late.training.lora_r": "2", "stages.late.training.lora_alpha": "2.5",
+    "stages.late.training.lora_targets": "[\"*.bias\"]", "stages.late.training.lora_orthogonality": "0",
     "methods.ewc.lambda": "1", "methods.ewc.variant": "separate", "methods.ewc.decay": "0.5",
     "methods.ewc.form": "proximal", "methods.ewc.fisher.labels": "expected",
     "methods.ewc.fisher.unit": "sequence",
@@ -84,13 +84,9 @@ import Training
     "compare.l2sp.l2sp.lambda": "5", "compare.l2sp.l2sp.form": "proximal",
     "compare.l2sp.l2sp.anchor": "previous",
     "compare.naive": "[replay]", "methods": "[]",
-    "stages.digits.name": "numbers", "stages.medical.datasets.0.path": "data/legal/a.jsonl",
+    "stages.late.name": "numbers", "stages.medical.datasets.0.path": "data/legal/a.jsonl",
     "stages.medical.datasets.0.type": "text", "stages.medical.datasets.0.weight": "1",
-    "stages.medical.datasets.0.documents": "line", "stages.digits.datasets.0.images": "data/mnist/labels",
-    "stages.digits.datasets.0.labels": "data/mnist/images", "stages.digits.datasets.0.classes": "[3]",
-    "stages.digits.datasets.0.permute_seed": "1", "stages.digits.datasets.0.limit": "1",
-    "stages.digits.datasets.0.pad": "0", "stages.digits.datasets.0.normalize": "{ mean: 0, std: 1 }",
-    "stages.digits.datasets.0.normalize.mean": "0", "stages.digits.datasets.0.normalize.std": "1",
+    "stages.medical.datasets.0.documents": "line",
     "stages.medical.val": "data/medical/test.jsonl",
     "stages.legal.two.val_set_size": "0.5", "stages.legal.two.methods": "[replay]",
     "probes.general.name": "other", "probes.general.path": "data/general/test.jsonl",
@@ -99,10 +95,6 @@ import Training
     "probes.general.home": "medical", "probes.blimp.type": "multiple_choice",
     "probes.casehold.num_fewshot": "1",
     "probes.casehold.fewshot_path": "data/probes/blimp.jsonl", "probes.casehold.prompt": "x",
-    "probes.digits.images": "data/mnist/labels", "probes.digits.labels": "data/mnist/images",
-    "probes.digits.classes": "[1]", "probes.digits.permute_seed": "1", "probes.digits.limit": "1",
-    "probes.digits.pad": "0", "probes.digits.normalize": "{ mean: 0, std: 1 }",
-    "probes.digits.normalize.mean": "0", "probes.digits.normalize.std": "1",
     "training.precision": "bf16", "evaluate.at": "[base]", "evaluate.eval_steps": "1", "evaluate.watch_items": "1",
     "evaluate.confidence": "0.5",
     "evaluate.bootstrap": "1", "evaluate.window": "9", "data_checks.exact_duplicates": "off",
@@ -112,6 +104,18 @@ import Training
     "tune.stage": "medical", "tune.search": "{ seed: { values: [1] } }", "tune.sampler": "grid",
     "tune.trials": "1",
     "tune.pick": "knee",
+  ]
+  /// The same for the keys that only a classifier's file has.
+  static let drawingChanges: [String: String] = [
+    "stages.digits.datasets.0.images": "data/mnist/labels", "stages.digits.datasets.0.labels": "data/mnist/images",
+    "stages.digits.datasets.0.classes": "[3]", "stages.digits.datasets.0.permute_seed": "1",
+    "stages.digits.datasets.0.limit": "1", "stages.digits.datasets.0.pad": "0",
+    "stages.digits.datasets.0.normalize": "{ mean: 0, std: 1 }", "stages.digits.datasets.0.normalize.mean": "0",
+    "stages.digits.datasets.0.normalize.std": "1",
+    "probes.digits.images": "data/mnist/labels", "probes.digits.labels": "data/mnist/images",
+    "probes.digits.classes": "[1]", "probes.digits.permute_seed": "1", "probes.digits.limit": "1",
+    "probes.digits.pad": "0", "probes.digits.normalize": "{ mean: 0, std: 1 }",
+    "probes.digits.normalize.mean": "0", "probes.digits.normalize.std": "1",
   ]
   /// Keys with one accepted value, and the value that is refused with `not yet supported` or otherwise.
   static let fixed: [String: String] = [
@@ -148,22 +152,24 @@ import Training
         return plan
       }
       let text = full + "plan: { file: \(directory)/my.yaml, overrides: [] }\n"
-      let original = try plan(text, [])
-      for (key, value) in PlanTextTests.changes {
-        do {
-          #expect(try plan(text, ["\(key)=\(value)"]) != original, "\(key) is read by nothing")
-        } catch {
-          // Renaming or removing what others refer to is noticed, which is reading too.
-          #expect(
-            ["stages.digits.name", "methods", "methods.ewc.variant", "methods.ewc.fisher.labels"].contains(key),
-            "\(key): \(error)")
+      for (text, changes) in [(text, PlanTextTests.changes), (drawings, PlanTextTests.drawingChanges)] {
+        let original = try plan(text, [])
+        for (key, value) in changes {
+          do {
+            #expect(try plan(text, ["\(key)=\(value)"]) != original, "\(key) is read by nothing")
+          } catch {
+            // Renaming or removing what others refer to is noticed, which is reading too.
+            #expect(
+              ["stages.late.name", "methods", "methods.ewc.variant", "methods.ewc.fisher.labels"].contains(key),
+              "\(key): \(error)")
+          }
         }
       }
       for (key, value) in PlanTextTests.fixed {
         #expect(issues(text, in: directory, ["\(key)=\(value)"]).exitCode == 78, "\(key) is read by nothing")
       }
       for (model, changes) in PlanTextTests.modelChanges {
-        let text = minimal.replacing("models/base", with: model)
+        let text = experiment(with: model)
         let original = try plan(text, [])
         for (key, value) in changes {
           #expect(try plan(text, ["base_model.\(key)=\(value)"]) != original, "\(key) is read by nothing")
@@ -258,7 +264,8 @@ import Training
   }
 
   @Test func everyKeyOfTheManualIsTestedAndEveryTestedKeyExplained() {
-    var tested = Set(PlanTextTests.changes.keys).union(PlanTextTests.fixed.keys)
+    var tested = Set(PlanTextTests.changes.keys).union(PlanTextTests.drawingChanges.keys)
+    tested.formUnion(PlanTextTests.fixed.keys)
     for changes in PlanTextTests.modelChanges.values {
       tested.formUnion(changes.map { "base_model.\($0.0)" })
     }

@@ -60,6 +60,12 @@ let minimal = """
 
   """
 
+/// The smallest experiment with a model: on text, or on images for a classifier.
+func experiment(with model: String) -> String {
+  guard model.contains("architecture: mlp") else { return minimal.replacing("models/base", with: model) }
+  return drawings.replacing("{ architecture: mlp, hidden_sizes: [4], heads: domain }", with: model)
+}
+
 /// Every key that is supported, with values other than the defaults.
 let full = """
   schema: 1
@@ -118,10 +124,8 @@ let full = """
       datasets: [ { path: "data/legal/*.jsonl" } ]
       val_set_size: 2%
       methods: []
-    - name: digits
-      datasets:
-        - { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, classes: [0, 1], permute_seed: 3,
-            limit: 500, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
+    - name: late
+      datasets: [ { path: data/general/test.jsonl } ]
       training: { lr_scheduler: infinite, constant_lr_ratio: 0.6, adapter: lora, lora_r: 4, lora_alpha: 8,
           lora_targets: ["*.weight"], lora_orthogonality: 0.5 }
   probes:
@@ -129,8 +133,6 @@ let full = """
     - { name: blimp, path: data/probes/blimp.jsonl, type: minimal_pairs, metrics: [acc] }
     - { name: casehold, path: data/probes/casehold.jsonl, type: multiple_choice, metrics: [acc_norm, acc],
         num_fewshot: 2, fewshot_path: data/probes/shots.jsonl, home: legal.two, prompt: "Q: {question}\\n" }
-    - { name: digits, type: class, images: data/mnist/images, labels: data/mnist/labels, classes: [0], permute_seed: 4,
-        limit: 100, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
   evaluate: { at: [stage_end], eval_steps: 50, watch_items: 32, confidence: 90%, bootstrap: 500, window: 128 }
   data_checks:
     exact_duplicates: warn
@@ -146,5 +148,21 @@ let full = """
     pick: best_plasticity_at_retention>=0.97
   gates: []
   samples: []
+
+  """
+
+/// The keys that a classifier of images has besides.
+let drawings = """
+  schema: 1
+  name: drawings
+  base_model: { architecture: mlp, hidden_sizes: [4], heads: domain }
+  stages:
+    - name: digits
+      datasets:
+        - { type: idx_images, images: data/mnist/images, labels: data/mnist/labels, classes: [0, 1], permute_seed: 3,
+            limit: 500, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
+  probes:
+    - { name: digits, type: class, images: data/mnist/images, labels: data/mnist/labels, classes: [0], permute_seed: 4,
+        limit: 100, pad: 2, normalize: { mean: 0.1, std: 0.2752 } }
 
   """
