@@ -26,6 +26,12 @@ struct ImageProbe: Sendable {
     }
   }
   var count: Int { answers.count }
+  /// Pixels as the network sees them, classes, and the head that is asked.
+  func contents(_ take: (UnsafeRawBufferPointer) -> Void) {
+    pixels.withUnsafeBytes(take)
+    answers.withUnsafeBytes(take)
+    withUnsafeBytes(of: Int64(head), take)
+  }
 
   func measure(
     _ name: String, _ metrics: [ProbeMetric], network: any Network, items: Int, on backend: any Backend

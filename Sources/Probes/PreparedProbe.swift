@@ -36,6 +36,26 @@ public struct PreparedProbe: Sendable {
     if case .images(let probe) = content { probe.features } else { nil }
   }
 
+  /// Everything a measurement depends on besides the model, piece by piece: what a hash of the probe covers.
+  public func contents(_ take: (UnsafeRawBufferPointer) -> Void) {
+    switch content {
+    case .text(let probe):
+      for (document, bytes) in zip(probe.documents, probe.bytes) {
+        document.contents(take)
+        withUnsafeBytes(of: Int64(bytes), take)
+      }
+    case .choice(let probe):
+      for item in probe.items {
+        for (candidate, characters) in zip(item.candidates, item.characters) {
+          candidate.contents(take)
+          withUnsafeBytes(of: Int64(characters), take)
+        }
+        withUnsafeBytes(of: (Int64(item.bytes), Int64(item.answer)), take)
+      }
+    case .images(let probe): probe.contents(take)
+    }
+  }
+
   /// Reads and tokenises the rows of a language probe.
   ///
   /// - Throws: `DataError` for files and rows, `ProbeError` for what the definition or the model lacks.

@@ -16,6 +16,11 @@ public struct ScoredSequence: Sendable, Equatable {
     self.firstScored = max(1, firstScored)
   }
   public var scored: Int { max(0, tokens.count - firstScored) }
+  /// Its bytes; the length before the tokens keeps neighbours apart.
+  func contents(_ take: (UnsafeRawBufferPointer) -> Void) {
+    withUnsafeBytes(of: (Int64(tokens.count), Int64(firstScored)), take)
+    tokens.withUnsafeBytes(take)
+  }
   /// Whether tokens before the scored ones are lost in a window of that length.
   public func isCut(window: Int) -> Bool { scored > 0 && firstScored > 1 && tokens.count - 1 > window }
 

@@ -2,6 +2,7 @@
 import Archive
 import Continual
 import Corpus
+import Curvature
 import Experiment
 import Layers
 import Ledger
@@ -26,7 +27,7 @@ public final class Assembly {
   let sharedBase = SharedResults()
   var baseMeasurements: [Ledger.Measurement]?
   /// Asked for the first time before anything is trained or restored.
-  private(set) lazy var origins = Origins(self)
+  public private(set) lazy var origins = Origins(self)
 
   /// - Parameter reuse: variants or trials will start from the base again
   public init(_ plan: ExperimentPlan, backend: CPUBackend? = nil, reuse: Bool) throws {
@@ -123,15 +124,70 @@ public final class Assembly {
     return definition
   }
 
+  /// What of a plan does not go with this model: found by `retain validate`, and by a run before it trains.
+  ///
+  /// - Parameter plan: this assembly's, or one of its variants'
+  public func problems(of plan: ExperimentPlan) -> [any Error] {
+    var problems: [any Error] = []
+    func attempt(_ body: () throws -> Void) {
+      do { try body() } catch { problems.append(error) }
+    }
+    let parameters = subject.network.parameters
+    for stage in plan.stages {
+      attempt { try adapted(stage) }
+      let unmatched = parameters.freeze(stage.training.freeze)
+      if !unmatched.isEmpty {
+        problems.append(
+          RunError(
+            ExitCode.configuration,
+            "stage \(stage.name): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
+            hint: "retain inspect lists parameter names"))
+      }
+    }
+    _ = parameters.freeze([])
+    let methods = plan.methods + plan.stages.flatMap { $0.methods ?? [] }
+    for method in methods { attempt { try requireFit(method, plan) } }
+    if let model = subject.languageModel {
+      if let window = plan.evaluate.window, window > subject.contextLength, !plan.probes.isEmpty {
+        problems.append(
+          RunError(
+            ExitCode.configuration, "evaluate.window: \(window) tokens, but the model sees \(subject.contextLength)"))
+      }
+      let asksBase = methods.contains { ChainRun.wantedExamples($0) > 0 }
+      if data.base.examples.isEmpty, !plan.baseModel.isNew, asksBase, model.prefixToken == nil {
+        problems.append(
+          RunError(
+            ExitCode.configuration,
+            "without base_data the base must write its own text, but the model has no prefix token",
+            hint: "give base_data"))
+      }
+    }
+    return problems
+  }
+
+  /// - Throws: `RunError` (78) where a method's options ask for what the model cannot do
+  private func requireFit(_ method: MethodPlan, _ plan: ExperimentPlan) throws {
+    if let prompt = method.int("prompt_tokens"), prompt > 0, prompt >= subject.contextLength {
+      throw RunError(
+        ExitCode.configuration,
+        "\(method.name): prompt_tokens \(prompt) leaves nothing to write in a context of \(subject.contextLength) tokens"
+      )
+    }
+    if subject.languageModel != nil, method.string("fisher.labels") == "expected" {
+      let scored = ([data.base] + data.stages).flatMap(\.examples).map(\.lossTokens).max() ?? 0
+      let passes = subject.facts.vocabulary * scored
+      guard passes > FisherPass.expectedPassLimit else { return }
+      throw RunError(
+        ExitCode.configuration,
+        "\(method.name): fisher.labels: expected would take up to \(passes) backward passes a batch",
+        hint: "sampled and top_k estimate the same quantity in few")
+    }
+  }
+
   /// A fresh method with the plan's options.
   func method(_ plan: MethodPlan) throws -> any ContinualMethod {
     guard let type = plan.type else {
       throw RunError(ExitCode.configuration, "there is no method called \(plan.name)")
-    }
-    if let prompt = plan.int("prompt_tokens"), prompt > 0, prompt >= subject.contextLength {
-      throw RunError(
-        ExitCode.configuration,
-        "\(plan.name): prompt_tokens \(prompt) leaves nothing to write in a context of \(subject.contextLength) tokens")
     }
     return type.init(MethodIngredients(plan.methodOptions, store: subject.network.parameters, backend: backend))
   }

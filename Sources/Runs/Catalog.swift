@@ -77,8 +77,9 @@ public enum Catalog: String, Sendable, CaseIterable {
     task("prompt_completion", "pairs; loss and score on the completion", "prompt, completion", "text"),
     task("blimp", "two sentences, one acceptable", "sentence_good, sentence_bad", "minimal_pairs"),
     task(
-      "question", "a question with choices, as in ARC, OpenBookQA, MMLU, CaseHOLD",
-      "question | goal, choices | options | endings | sol1 + sol2, label | answer | answer_idx",
+      "question", "a question with choices, as in ARC, OpenBookQA, MMLU, PIQA",
+      "question | question_stem | goal, choices | options | endings | sol1 + sol2, "
+        + "label | answer | answer_idx | answerKey; choices: a list, { A: …, B: … } or { text: […], label: […] }",
       "multiple_choice"),
     task("hellaswag", "a context with endings", "ctx | context, endings, label", "multiple_choice"),
     task("winogrande", "a sentence with a gap", "sentence, option1, option2, answer", "multiple_choice"),

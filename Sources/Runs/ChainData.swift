@@ -127,8 +127,13 @@ public struct ChainData {
   }
 
   /// All rows of one entry of `datasets`, `base_data` or `val`.
-  static func rows(_ spec: DatasetSpec) throws(DataError) -> [SourceRow] {
-    try DataReader.read(
+  ///
+  /// - Throws: `DataError`, or `RunError` (78) where the entry names images
+  static func rows(_ spec: DatasetSpec) throws -> [SourceRow] {
+    if let images = spec.images {
+      throw RunError(ExitCode.configuration, "\(images.images): a language model reads text, not idx_images")
+    }
+    return try DataReader.read(
       paths: spec.paths, shape: spec.shape.flatMap(shape),
       documents: DocumentRule(rawValue: spec.documents.rawValue) ?? .blankLine)
   }

@@ -64,7 +64,8 @@ extension ChainRun {
         "train_seconds": .number(trainingSeconds), "version": .string(Machine.version),
         "blas_core": .string(BLASCore.name), "random_key": .string(String(root.key)),
       ])
-    try AtomicFile.write(name + "\n", to: directory.pointer)
+    // For people alone.
+    try? AtomicFile.write(name + "\n", to: directory.pointer)
     let bytes = (try? FileManager.default.attributesOfItem(atPath: directory.checkpoints + "/" + name))?[.size] as? Int
     try ledger.append(
       .checkpoint(
@@ -80,7 +81,7 @@ extension ChainRun {
   /// - Returns: false where the run must begin
   /// - Throws: `RunError` (66) where checkpoints exist but none is whole
   func resume() throws -> Bool {
-    let files = directory.checkpointFiles(stages: stageNames)
+    let files = try directory.checkpointFiles(stages: stageNames)
     for file in files {
       let path = directory.checkpoints + "/" + file.name
       do {
@@ -88,23 +89,36 @@ extension ChainRun {
         position = file.position
         observer.message("resuming from \(file.name) at step \(position.step)")
         return true
-      } catch let error as ArchiveError where [.damaged, .missing].contains(error.kind) {
-        let aside = path + ".corrupt-" + LedgerWriter.universalTime().replacing(":", with: "")
+      } catch  where Self.isDamage(error) {
+        let aside = path + RunDirectory.damagedMark + LedgerWriter.universalTime().replacing(":", with: "")
         observer.warning("\(error); set aside as \(aside)")
         try? FileManager.default.moveItem(atPath: path, toPath: aside)
       }
     }
-    if !files.isEmpty {
+    // Asked again with the damaged ones set aside, the answer is the same.
+    guard try !directory.holdsDamaged() else {
       throw RunError(
-        ExitCode.missingInput, "\(directory.checkpoints): none of \(files.count) checkpoints is whole",
-        hint: "start over with --fresh")
+        ExitCode.missingInput, "\(directory.checkpoints): no checkpoint is whole", hint: "start over with --fresh")
     }
     return false
+  }
+
+  /// Whether an error is about the file rather than about what it is asked for.
+  private static func isDamage(_ error: any Error) -> Bool {
+    if error is StateError { return true }
+    return (error as? ArchiveError).map { [.damaged, .missing].contains($0.kind) } ?? false
   }
 
   private func restore(_ path: String) throws {
     let archive = try ArchiveReader(path: path)
     try archive.verify()
+    var sense = SenseCheck(archive)
+    try sense.run(vocabulary: assembly.subject.languageModel?.configuration.vocabularySize)
+    guard sense.faults.isEmpty else {
+      throw ArchiveError(
+        .damaged, path: path, reason: sense.faults.joined(separator: "; "),
+        hint: "no run of this program writes such numbers")
+    }
     let metadata = archive.metadata
     guard metadata["schema"]?.int == Self.schema, metadata["kind"]?.string == "checkpoint" else {
       throw RunError(
@@ -119,9 +133,10 @@ extension ChainRun {
         "the checkpoint was made with OpenBLAS core \(core), this machine uses \(BLASCore.name): bits may differ")
     }
     let reader = ArchiveStateReader(archive)
+    try Self.refuseOtherPlan(than: plan, reader, path: path)
     let (stage, step) = (metadata["stage_index"]?.int ?? 0, metadata["step"]?.int ?? 0)
     try assembly.origins.check(
-      reader, path: path, begun: stage + (step > 0 ? 1 : 0), stageNames: stageNames)
+      reader, path: path, begun: stage + (step > 0 ? 1 : 0), of: plan)
     try store.restore(store.values, from: reader, under: "model/parameters")
     progress = try StageProgress.read(from: reader)
     matrix = try RetentionMatrix(JSON.parse(reader.text("measurements/matrix.json")))
@@ -140,6 +155,22 @@ extension ChainRun {
         checkpoint: (path as NSString).lastPathComponent,
         stage: metadata["stage"]?.string ?? stageNames.last ?? "", step: step))
     resumedFrom = archive
+  }
+
+  /// The plan inside the checkpoint decides: plan.yaml beside it may be gone or another.
+  ///
+  /// - Throws: `RunError` (78) with the keys that differ
+  static func refuseOtherPlan(than plan: ExperimentPlan, _ reader: ArchiveStateReader, path: String) throws {
+    let context = PathContext(
+      directory: plan.outputDirectory, workingDirectory: plan.outputDirectory, environment: [:], checksFiles: false)
+    let earlier = try ExperimentFile.parse(reader.text("plan/plan.yaml"), named: "plan.yaml", context: context).plan
+    let differences = plan.resumeCompatibilityDifferences(earlier)
+    guard differences.isEmpty else {
+      throw RunError(
+        ExitCode.configuration,
+        "\(path): written by a run of another plan; these keys differ:\n  " + differences.joined(separator: "\n  "),
+        hint: "run with --fresh to start over, or choose another output_dir")
+    }
   }
 
   /// Moments and method state of the running stage, once the stage has begun again.

@@ -9,8 +9,8 @@ import Training
 extension ChainRun {
   func consolidate(past: Int, name: String) throws {
     guard !methods.isEmpty else { return }
-    if past == 0, assembly.subject.isNewClassifier, assembly.data.base.examples.isEmpty {
-      try note("the classifier is new and there is no base_data: there is nothing to keep yet")
+    if past == 0, plan.baseModel.isNew, assembly.data.base.examples.isEmpty {
+      try note("the model is new and there is no base_data: there is nothing to keep yet")
       return
     }
     let text = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
@@ -24,13 +24,15 @@ extension ChainRun {
       let later = plan.stages[past...].map { Set($0.training.freeze) }
       _ = store.freeze(later.dropFirst().reduce(later[0]) { $0.intersection($1) }.sorted())
     }
-    var sequences = text.sequences
-    let isReal = past > 0 || !sequences.isEmpty
-    if !isReal { sequences = try sampledSequences(batchTokens: batchTokens) }
+    let given = text.sequences
+    let isReal = past > 0 || !given.isEmpty
+    let sampled = isReal ? [] : try sampledSequences()
     let tokens = past == 0 ? plan.baseTokens ?? text.scoredTokens : text.scoredTokens
     for (key, methodPlan, method) in methods {
       observer.activity("consolidating \(name) for \(key)")
       var notes: [String] = []
+      // As many as it asks for, whoever else in the stack or in another variant asks for more.
+      let sequences = isReal ? given : Array(sampled.prefix(Self.wantedExamples(methodPlan)))
       try method.consolidate(
         ConsolidationScope(
           network: assembly.subject.network, backend: backend, past: past, name: name, sequences: sequences,
@@ -61,21 +63,33 @@ extension ChainRun {
     }
   }
 
+  /// Sequences that stand for `examples: all` where the base writes its text itself.
+  public static let sampledExamples = 512
+
+  /// Sequences of a past that a method looks at; 0 for one that looks at none.
+  static func wantedExamples(_ method: MethodPlan) -> Int {
+    for key in ["fisher.examples", "examples"] {
+      if let count = method.int(key) { return count }
+      if method.string(key) == "all" { return sampledExamples }
+    }
+    return 0
+  }
+
   /// Sequences drawn from the base itself, where no text of its past is given.
-  private func sampledSequences(batchTokens: Int) throws -> [Exemplar] {
-    guard let model = assembly.subject.languageModel else { return [] }
+  private func sampledSequences() throws -> [Exemplar] {
+    let wanted = methods.map { Self.wantedExamples($0.plan) }.max() ?? 0
+    guard wanted > 0, let model = assembly.subject.languageModel else { return [] }
     guard let prefix = model.prefixToken else {
       throw RunError(
         ExitCode.configuration, "without base_data the base must write its own text, but the model has no prefix token",
         hint: "give base_data")
     }
-    let wanted = methods.compactMap { $0.plan.int("fisher.examples") ?? $0.plan.int("examples") }.max() ?? 0
-    guard wanted > 0 else { return [] }
     let length = min(plan.training.sequenceLength, assembly.subject.contextLength)
-    try note("there is no base_data: the base's Fisher uses \(wanted) sequences of \(length) tokens sampled from it")
+    try note("there is no base_data: \(wanted) sequences of at most \(length) tokens are sampled from the base instead")
     let sampled: [[Int32]] = assembly.sharedBase.result("sampled \(wanted) × \(length)") {
       model.transformer.sampleSequences(
-        count: wanted, length: length, prefix: prefix, temperature: 1, random: root.forked("sampled base"), on: backend)
+        count: wanted, length: length, prefix: prefix, stop: Set([model.eosToken].compactMap { $0 }), temperature: 1,
+        random: root.forked("sampled base"), on: backend)
     }
     return sampled.map { Exemplar(inputs: [prefix] + $0.dropLast(), targets: $0) }
   }

@@ -82,7 +82,7 @@ public final class ChainRun {
     let remembers = plan.stages.contains { $0.training.adapter == .lora && $0.training.loraOrthogonality > 0 }
     adapters = remembers ? AdapterHistory(on: backend) : nil
     // Found now rather than when the stage begins.
-    for stage in plan.stages { try assembly.adapted(stage) }
+    if let problem = assembly.problems(of: plan).first { throw problem }
     try directory.create()
     ledger = try LedgerWriter(path: directory.ledger, truncatingTo: nil)
     for stack in [plan.methods] + plan.stages.compactMap(\.methods) {
@@ -105,7 +105,7 @@ public final class ChainRun {
   /// Runs to the end, or to a signal or the time limit.
   public func execute() throws -> ChainOutcome {
     _ = assembly.origins
-    if !(try resume()) { try begin() }
+    if !(try resume()), let stop = try begin() { return try finish(stop) }
     while position.stage < plan.stages.count {
       if let stop = try runStage(position.stage) { return try finish(stop) }
     }
@@ -114,7 +114,8 @@ public final class ChainRun {
 
   // MARK: The base
 
-  private func begin() throws {
+  /// - Returns: why the chain stops before anything is trained, or nil
+  private func begin() throws -> ChainOutcome? {
     assembly.restoreBase()
     // What an earlier variant's last stage froze is not frozen for this base.
     _ = store.freeze([])
@@ -127,9 +128,13 @@ public final class ChainRun {
         environment: Machine.environment(threads: backend.threads, precision: precision.rawValue)))
     for fact in assembly.data.notes { try note(fact) }
     try notePrecision()
+    // Before what may take minutes; nothing is lost but measuring.
+    if StopSignal.stopRequested { return .interrupted("signal") }
     if plan.evaluate.at.contains(.base) { try measure(after: "base") }
+    if StopSignal.stopRequested { return .interrupted("signal") }
     try consolidate(past: 0, name: "base")
     if options.savesStageEnds { try save(position) }
+    return nil
   }
 
   // MARK: Measuring
@@ -160,10 +165,7 @@ public final class ChainRun {
   private func train(_ stage: Int, _ schedule: StageSchedule) throws -> ChainOutcome? {
     let stagePlan = plan.stages[stage]
     let training = stagePlan.training
-    let unmatched = store.freeze(training.freeze)
-    guard unmatched.isEmpty else {
-      throw Self.freezeError(stagePlan.name, unmatched)
-    }
+    _ = store.freeze(training.freeze)
     assembly.prepare(for: training)
     let adapter = try assembly.adapter(stagePlan, random: root.forked("adapter", stage), earlier: adapters)
     let optimizer = adapter?.optimizer ?? assembly.optimizer(training)
@@ -261,7 +263,11 @@ public final class ChainRun {
       if stop != nil || StopSignal.takeSaveRequest()
         || (plan.checkpoint.saveSteps > 0 && progress.step % plan.checkpoint.saveSteps == 0)
       {
-        try save(ChainPosition(stage: stage, step: progress.step), optimizer: optimizer, adapter: adapter)
+        do {
+          try save(ChainPosition(stage: stage, step: progress.step), optimizer: optimizer, adapter: adapter)
+        } catch let error as ArchiveError where error.kind == .full && stop == nil {
+          observer.warning("\(error); training goes on, and the next checkpoint is tried in its turn")
+        }
       }
       if let stop {
         try ledger.append(.interrupted(reason: stop, stage: stagePlan.name, step: progress.step))
@@ -290,13 +296,6 @@ public final class ChainRun {
     try note(
       "stage \(stageNames[stage]): the pulls of \(names.joined(separator: ", ")) go through the adapter's optimizer, as form: coupled does; an exact step on a penalty has no closed form in the factors"
     )
-  }
-
-  static func freezeError(_ stage: String, _ unmatched: [String]) -> RunError {
-    RunError(
-      ExitCode.configuration,
-      "stage \(stage): freeze patterns match no parameter: \(unmatched.joined(separator: ", "))",
-      hint: "retain inspect lists parameter names")
   }
 
   func schedule(_ stage: Int) -> StageSchedule { assembly.schedule(stage, of: plan) }

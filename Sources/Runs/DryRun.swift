@@ -67,14 +67,13 @@ public struct DryRun: Sendable {
     var baseFishers: [FisherRecipe] = []
     for (name, variant) in all {
       var stages: [Stage] = []
-      var (seconds, checkpoints, bytes) = (0.0, 1, 0)
+      var (seconds, checkpoints, bytes, ownLargest) = (0.0, 1, 0, 0)
       let methods = variant.methods + variant.stages.flatMap { $0.methods ?? [] }
       let state = methods.enumerated().reduce(0) { sum, entry in
         methods[..<entry.offset].contains(entry.element)
           ? sum
           : sum
-            + (entry.element.type?.stateBytes(
-              entry.element.methodOptions, parameters: parameters, pasts: variant.stages.count) ?? 0)
+            + (entry.element.type?.stateBytes(entry.element.methodOptions, StateOutline(variant, assembly)) ?? 0)
       }
       let tokenizer = assembly.subject.languageModel?.tokenizer?.json.count ?? 0
       let small = 4 * parameters + state + tokenizer
@@ -99,18 +98,19 @@ public struct DryRun: Sendable {
         let every = variant.checkpoint.saveSteps
         if every > 0 { innerSaves += max(0, schedule.steps - 1) / every }
         let state = MemoryEstimate.optimizerState(stage, assembly)
-        largest = max(largest, small + state.moments + state.adapter)
+        ownLargest = max(ownLargest, small + state.moments + state.adapter)
       }
       let kept = min(max(1, variant.checkpoint.saveTotalLimit), innerSaves)
       checkpoints += kept
-      bytes += kept * largest
+      bytes += kept * ownLargest
+      largest = max(largest, ownLargest)
       for recipe in Set(
         methods.compactMap { try? assembly.method($0) as? ElasticWeightConsolidation }.map(\.settings.fisher))
       {
         let perSequence = try calibration.secondsPerFisherToken(recipe, plan)
         for past in 0...variant.stages.count {
           if past == 0, baseFishers.contains(recipe) { continue }
-          seconds += perSequence * Double(calibration.fisherTokens(recipe, past: past, plan))
+          seconds += perSequence * calibration.fisherTokens(recipe, past: past, plan)
         }
         baseFishers.append(recipe)
       }
@@ -216,13 +216,16 @@ private struct Calibration {
   }
 
   /// Tokens of the sequences that a Fisher of one past looks at.
-  func fisherTokens(_ recipe: FisherRecipe, past: Int, _ plan: ExperimentPlan) -> Int {
+  func fisherTokens(_ recipe: FisherRecipe, past: Int, _ plan: ExperimentPlan) -> Double {
     let set = past == 0 ? assembly.data.base : assembly.data.stages[past - 1]
     guard !set.examples.isEmpty else {
-      return recipe.examples * min(plan.training.sequenceLength, assembly.subject.contextLength)
+      // A new model has nothing to keep; another one writes as many texts as are asked for.
+      guard !plan.baseModel.isNew else { return 0 }
+      let written = recipe.examples == .max ? ChainRun.sampledExamples : recipe.examples
+      return Double(written) * Double(min(plan.training.sequenceLength, assembly.subject.contextLength))
     }
     let share = min(1, Double(recipe.examples) / Double(set.examples.count))
-    return Int(Double(set.inputTokens) * share)
+    return Double(set.inputTokens) * share
   }
 
   func secondsPerFisherToken(_ recipe: FisherRecipe, _ plan: ExperimentPlan) throws -> Double {

@@ -29,12 +29,11 @@ public struct ExperimentCheck {
   public init(_ plan: ExperimentPlan) {
     do {
       let assembly = try Assembly(plan, reuse: false)
-      for stage in plan.stages {
-        let unmatched = assembly.subject.network.parameters.freeze(stage.training.freeze)
-        if !unmatched.isEmpty {
-          errors.append(ChainRun.freezeError(stage.name, unmatched))
+      for variant in [plan] + plan.compare.compactMap({ plan.variant($0.name) }) {
+        // What all variants share is found once.
+        for error in assembly.problems(of: variant) where !errors.contains(where: { "\($0)" == "\(error)" }) {
+          errors.append(error)
         }
-        do { try assembly.adapted(stage) } catch { errors.append(error) }
       }
       self.assembly = errors.isEmpty ? assembly : nil
     } catch {
@@ -50,6 +49,16 @@ public struct ExperimentCheck {
         if !errors.contains(where: { "\($0)" == text }) { errors.append(error) }
         return nil
       }
+    }
+    if case .new(.mlp) = plan.baseModel {
+      for source in imageSources(plan) {
+        _ = attempt {
+          try IdxImages.read(
+            images: source.images, labels: source.labels, classes: source.classes, first: source.limit)
+        }
+      }
+      _ = attempt { throw first }
+      return errors
     }
     let backend = CPUBackend(threads: plan.threads)
     let model = attempt { try Assembly.baseModel(plan, on: backend) }
@@ -68,5 +77,18 @@ public struct ExperimentCheck {
     }
     _ = attempt { throw first }
     return errors
+  }
+
+  /// Every pair of files that a classifier's experiment reads, once for each choice of images.
+  private static func imageSources(_ plan: ExperimentPlan) -> [ImageSource] {
+    var sources: [ImageSource] = []
+    let sets = plan.baseData + plan.stages.flatMap { $0.datasets + $0.validation }
+    for var source in sets.compactMap(\.images) + plan.probes.compactMap(\.images) {
+      source.permuteSeed = nil
+      source.pad = nil
+      source.normalize = nil
+      if !sources.contains(source) { sources.append(source) }
+    }
+    return sources
   }
 }

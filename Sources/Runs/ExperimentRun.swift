@@ -26,44 +26,82 @@ public final class ExperimentRun {
     defer { withExtendedLifetime(lock) {} }
     // What is there goes only once the inputs of the new run have been read.
     let assembled = fresh ? try Assembly(plan.withSeed(plan.seeds[0]), reuse: !plan.compare.isEmpty) : nil
+    if let assembled { try requireFit(assembled) }
     if fresh { try clear() }
-    try adopt(directory)
+    try refuseOtherPlan(directory)
     if try variants.allSatisfy({ variant in try seedPlans(variant.plan).allSatisfy { try isFinished($0) } }) {
       observer.message("already complete: \(plan.outputDirectory)")
       try conclude()
-      return ExitCode.done
+      return try exitCode()
     }
     let deadline = plan.timeLimitSeconds.map { started + $0 }
-    var mainDiverged = false
+    var (isAdopted, ranOne) = (false, false)
     for (turn, seed) in plan.seeds.enumerated() {
       let pending = try variants.filter { try !isFinished($0.plan.withSeed(seed)) }
       if pending.isEmpty { continue }
+      if ranOne, let reason = stopReason(deadline) { return stopped(reason) }
       if plan.seeds.count > 1 { observer.message("seed \(seed)") }
       // A new model's weights depend on the seed; so does what variants share of the base.
       let assembly =
         try (turn == 0 ? assembled : nil) ?? Assembly(plan.withSeed(seed), reuse: variants.count > 1)
       observer.assembled(assembly)
-      for (_, finished) in variants { try checkOrigins(finished.withSeed(seed), assembly) }
+      try requireFit(assembly)
+      for (_, variant) in variants {
+        for finished in plan.seeds { try checkOrigins(variant.withSeed(finished), assembly, isOther: finished != seed) }
+      }
       try refuseWithoutMemory(assembly, variants.map { ($0.name, $0.plan.withSeed(seed)) })
+      if !isAdopted { try adopt(assembly) }
+      isAdopted = true
       for (name, variantPlan) in pending {
+        if ranOne, let reason = stopReason(deadline) { return stopped(reason) }
+        ranOne = true
         let own = variantPlan.withSeed(seed)
         if variants.count > 1 { observer.message("variant \(name)") }
-        if plan.seeds.count > 1 { try prepare(own) }
-        removeStale(in: own.outputDirectory + "/checkpoints")
+        try RunDirectory(own.outputDirectory).create()
+        // A variant's own plan.yaml can be run by itself.
+        let isElsewhere = own.outputDirectory != plan.outputDirectory
+        let ownLock = isElsewhere ? try DirectoryLock(directory: own.outputDirectory) : nil
+        defer { withExtendedLifetime(ownLock) {} }
+        if plan.seeds.count > 1 { try write(own, assembly) }
+        for folder in [own.outputDirectory, own.outputDirectory + "/checkpoints"] { removeStale(in: folder) }
         let chain = try ChainRun(own, variant: name, assembly: assembly, observer: observer, deadline: deadline)
         switch try chain.execute() {
         case .finished: break
-        case .interrupted(let reason):
-          observer.message("stopped (\(reason)); run the same command again to continue")
-          return ExitCode.resumable
+        case .interrupted(let reason): return stopped(reason)
         case .diverged(let stage, let step):
           observer.warning("variant \(name) diverged in stage \(stage) at step \(step)")
-          if name == plan.mainVariantName { mainDiverged = true }
         }
       }
     }
     try conclude()
-    return mainDiverged ? ExitCode.diverged : ExitCode.done
+    return try exitCode()
+  }
+
+  /// Before the first variant trains, not when the turn of the one with the mistake has come.
+  private func requireFit(_ assembly: Assembly) throws {
+    for (_, variant) in variants {
+      if let problem = assembly.problems(of: variant).first { throw problem }
+    }
+  }
+
+  private func stopped(_ reason: String) -> Int32 {
+    observer.message("stopped (\(reason)); run the same command again to continue")
+    return ExitCode.resumable
+  }
+
+  /// Why no further chain may begin; the first always makes a step, so that every call gets further.
+  private func stopReason(_ deadline: Double?) -> String? {
+    if StopSignal.stopRequested { return "signal" }
+    if let deadline, Machine.seconds >= deadline { return "time limit" }
+    return nil
+  }
+
+  /// 80 where the main stack diverged, in this process or an earlier one.
+  private func exitCode() throws -> Int32 {
+    let diverged = try seedPlans(plan).contains {
+      try RunResults.read(RunDirectory($0.outputDirectory).results).status == .diverged
+    }
+    return diverged ? ExitCode.diverged : ExitCode.done
   }
 
   /// The main stack first, then every entry of `compare`.
@@ -73,11 +111,10 @@ public final class ExperimentRun {
   }
   private func seedPlans(_ plan: ExperimentPlan) -> [ExperimentPlan] { plan.seeds.map(plan.withSeed) }
 
-  /// A seed's folder with the plan that it runs.
-  private func prepare(_ plan: ExperimentPlan) throws {
-    let own = RunDirectory(plan.outputDirectory)
-    try own.create()
-    try AtomicFile.write(plan.yaml(), to: own.plan)
+  /// Writes a folder's plan.yaml.
+  private func write(_ plan: ExperimentPlan, _ assembly: Assembly) throws {
+    let notes = ["written by retain \(Machine.version)"] + assembly.origins.lines(of: plan)
+    try AtomicFile.write(plan.yaml(notes: notes), to: RunDirectory(plan.outputDirectory).plan)
   }
 
   /// - Throws: `RunError` (71) where the estimate exceeds what this process may take
@@ -94,32 +131,46 @@ public final class ExperimentRun {
     )
   }
 
-  /// Writes plan.yaml, or refuses to continue a run of another plan.
-  private func adopt(_ directory: RunDirectory) throws {
-    if FileManager.default.fileExists(atPath: directory.plan) {
-      let earlier = try ExperimentPlan.load(directory.plan, checkingFiles: false)
-      let differences = plan.resumeCompatibilityDifferences(earlier)
-      guard differences.isEmpty else {
-        throw RunError(
-          ExitCode.configuration,
-          "\(plan.outputDirectory) holds a run of another plan; these keys differ:\n  "
-            + differences.joined(separator: "\n  "),
-          hint: "run with --fresh to start over, or choose another output_dir")
-      }
-    }
-    try AtomicFile.write(plan.yaml(), to: directory.plan)
-    for entry in plan.compare {
-      guard let variant = plan.variant(entry.name) else { continue }
-      let own = RunDirectory(variant.outputDirectory)
-      try own.create()
-      try AtomicFile.write(variant.yaml(), to: own.plan)
+  /// Refuses to continue a run of another plan, if it came as far as a checkpoint.
+  private func refuseOtherPlan(_ directory: RunDirectory) throws {
+    guard directory.holdsProgress else { return }
+    guard FileManager.default.fileExists(atPath: directory.plan) else { return try refuseOtherCheckpoints() }
+    let earlier = try ExperimentPlan.load(directory.plan, checkingFiles: false)
+    let differences = plan.resumeCompatibilityDifferences(earlier)
+    guard differences.isEmpty else {
+      throw RunError(
+        ExitCode.configuration,
+        "\(plan.outputDirectory) holds a run of another plan; these keys differ:\n  "
+          + differences.joined(separator: "\n  "),
+        hint: "run with --fresh to start over, or choose another output_dir")
     }
   }
 
-  private func clear() throws {
+  /// As `refuseOtherPlan`, where plan.yaml is gone: the newest checkpoint of each chain has the plan inside.
+  private func refuseOtherCheckpoints() throws {
+    for own in variants.flatMap({ seedPlans($0.plan) }) {
+      let folder = RunDirectory(own.outputDirectory)
+      guard let file = try folder.checkpointFiles(stages: own.stages.map(\.name)).first else { continue }
+      let path = folder.checkpoints + "/" + file.name
+      // A damaged one has its turn when the chain resumes.
+      guard let archive = try? ArchiveReader(path: path) else { continue }
+      try ChainRun.refuseOtherPlan(than: own, ArchiveStateReader(archive), path: path)
+    }
+  }
+
+  /// Writes plan.yaml of the main stack and of every variant, once nothing stands in the way of training.
+  private func adopt(_ assembly: Assembly) throws {
     for (_, variant) in variants {
-      try RunDirectory(variant.outputDirectory).clear()
+      try RunDirectory(variant.outputDirectory).create()
+      try write(variant, assembly)
+    }
+  }
+
+  /// The main stack's plan goes last: whatever an interruption leaves of the old run, it says of which.
+  private func clear() throws {
+    for (_, variant) in variants.reversed() {
       for own in seedPlans(variant) { try RunDirectory(own.outputDirectory).clear() }
+      try RunDirectory(variant.outputDirectory).clear()
     }
   }
 
@@ -139,21 +190,33 @@ public final class ExperimentRun {
   }
 
   /// What a finished variant learned from must be what the others will learn from.
-  private func checkOrigins(_ plan: ExperimentPlan, _ assembly: Assembly) throws {
+  ///
+  /// - Parameter isOther: it ran under another seed than the assembly's, so that a new model began elsewhere
+  private func checkOrigins(_ plan: ExperimentPlan, _ assembly: Assembly, isOther: Bool) throws {
     guard try isFinished(plan), let final = try RunResults.read(RunDirectory(plan.outputDirectory).results).final
     else { return }
     let path = plan.outputDirectory + "/" + final.checkpoint
-    let stages = plan.stages.map(\.name)
-    try assembly.origins.check(
-      ArchiveStateReader(ArchiveReader(path: path)), path: path, begun: stages.count, stageNames: stages)
+    do {
+      try assembly.origins.check(
+        ArchiveStateReader(ArchiveReader(path: path)), path: path, begun: plan.stages.count, of: plan,
+        ignoringBase: isOther && plan.baseModel.isNew)
+    } catch let error as ArchiveError where error.kind == .damaged {
+      // Its results stand; nothing else here needs the file.
+      observer.warning("\(error)")
+    }
   }
 
   /// Means over seeds, comparison.json and the reports, from what is on disk.
   private func conclude() throws {
     for (name, variant) in variants where plan.seeds.count > 1 {
       let runs = try seedPlans(variant).map { try RunResults.read(RunDirectory($0.outputDirectory).results) }
-      guard let mean = RunResults.averaged(runs) else {
+      guard var mean = RunResults.averaged(runs) else {
         throw RunError(ExitCode.bug, "the seeds of variant \(name) measured different things")
+      }
+      // The first seed's model, seen from here.
+      if let final = mean.final {
+        let folder = (variant.withSeed(plan.seeds[0]).outputDirectory as NSString).lastPathComponent
+        mean.final = .init(checkpoint: folder + "/" + final.checkpoint, parametersSHA256: final.parametersSHA256)
       }
       try AtomicFile.write(mean.json.pretty, to: RunDirectory(variant.outputDirectory).results)
     }

@@ -13,7 +13,7 @@ import Training
 /// through with a backend that counts buffers and computes nothing; the largest of them counts, and beside it, with P
 /// parameters:
 ///
-/// - methods: EWC 8P, the others as their `stateBytes` has it, and 8P for interfered retrieval
+/// - methods: as their `stateBytes` and `workBytes` have it, and 8P for interfered retrieval
 /// - consolidation: what the pass over the past holds, or the self-test of a Fisher: 12P (bf16: 16P), scoring, and 40 for
 ///   every probability that it compares
 /// - base copy 4P, and 4P for its Fisher, where variants start over from the base
@@ -39,9 +39,9 @@ public struct MemoryEstimate: Sendable {
       distinct.append(method)
     }
     for method in distinct {
-      add(
-        method.name,
-        method.type?.stateBytes(method.methodOptions, parameters: parameters, pasts: plan.stages.count) ?? 0)
+      guard let type = method.type else { continue }
+      let (options, chain) = (method.methodOptions, StateOutline(plan, assembly))
+      add(method.name, type.stateBytes(options, chain) + type.workBytes(options, chain))
     }
     if distinct.contains(where: { $0.string("retrieval") == "interfered" }) { add("retrieval", 8 * parameters) }
     add("base copy", isReused ? 4 * parameters : 0)
@@ -125,6 +125,15 @@ public struct MemoryEstimate: Sendable {
     let training = plan.stages[stage].training
     let tokens = training.microBatchSize * min(training.sequenceLength, contextLength)
     return tokens + Int((Double(tokens) * plan.rehearsedPerToken(stage: stage)).rounded(.up))
+  }
+}
+
+extension StateOutline {
+  /// What a forecast knows of a plan's chain.
+  init(_ plan: ExperimentPlan, _ assembly: Assembly) {
+    self.init(
+      store: assembly.subject.network.parameters, pasts: plan.stages.count,
+      stageTokens: assembly.data.stages.map(\.inputTokens).max() ?? 0)
   }
 }
 

@@ -50,10 +50,36 @@ public struct RunDirectory: Sendable {
     return stages[position.stage] + "-" + String(repeating: "0", count: max(0, 6 - digits.count)) + digits + ".h5"
   }
 
+  /// Whether a run below here, of any variant and seed, has come as far as a checkpoint or a result.
+  var holdsProgress: Bool {
+    guard let walk = FileManager.default.enumerator(atPath: path) else { return false }
+    return walk.contains { entry in
+      guard let name = entry as? String else { return false }
+      return name.hasSuffix(".h5") || (name as NSString).lastPathComponent == "results.json"
+    }
+  }
+
+  /// Names in the folder of checkpoints; none where there is no such folder.
+  ///
+  /// - Throws: `RunError` (74, 77) where it cannot be read, which must not look like a run that has not begun
+  private func checkpointNames() throws -> [String] {
+    do { return try FileManager.default.contentsOfDirectory(atPath: checkpoints) } catch {
+      guard FileManager.default.fileExists(atPath: checkpoints) else { return [] }
+      let isRefused = (error as? CocoaError)?.code == .fileReadNoPermission
+      throw RunError(
+        isRefused ? ExitCode.permission : ExitCode.inputOutput,
+        "\(checkpoints): cannot be read: \(error.localizedDescription)")
+    }
+  }
+
+  /// Whether damaged checkpoints were set aside here.
+  func holdsDamaged() throws -> Bool { try checkpointNames().contains { $0.contains(".h5" + Self.damagedMark) } }
+  /// What follows the name of a damaged checkpoint, before the time.
+  static let damagedMark = ".corrupt-"
+
   /// Checkpoints by position, newest first, from their names alone.
-  public func checkpointFiles(stages: [String]) -> [(name: String, position: ChainPosition)] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoints)) ?? []
-    return names.compactMap { name -> (String, ChainPosition)? in
+  public func checkpointFiles(stages: [String]) throws -> [(name: String, position: ChainPosition)] {
+    try checkpointNames().compactMap { name -> (String, ChainPosition)? in
       if name == "base.h5" { return (name, ChainPosition(stage: 0, step: 0)) }
       guard name.hasSuffix(".h5"), let dash = name.lastIndex(of: "-") else { return nil }
       let (owner, tail) = (String(name[..<dash]), name[name.index(after: dash)...].dropLast(3))
@@ -69,15 +95,18 @@ public struct RunDirectory: Sendable {
   ///
   /// - Parameter limit: how many within stages are kept, the newest first
   public func prune(stages: [String], keeping limit: Int) {
-    for file in checkpointFiles(stages: stages).filter({ $0.position.step > 0 }).dropFirst(max(1, limit)) {
+    let files = (try? checkpointFiles(stages: stages)) ?? []
+    for file in files.filter({ $0.position.step > 0 }).dropFirst(max(1, limit)) {
       try? FileManager.default.removeItem(atPath: checkpoints + "/" + file.name)
     }
   }
 
   /// Forgets everything of a run but the folder: `--fresh`.
+  ///
+  /// The plan goes last: as long as anything else is there, it says of which run.
   public func clear() throws {
     for name in [
-      "ledger.jsonl", "results.json", "comparison.json", "report.html", "report.md", "plan.yaml", "checkpoints",
+      "ledger.jsonl", "results.json", "comparison.json", "report.html", "report.md", "checkpoints", "plan.yaml",
     ]
     where FileManager.default.fileExists(atPath: path + "/" + name) {
       do { try FileManager.default.removeItem(atPath: path + "/" + name) } catch {

@@ -9,6 +9,8 @@ public enum StopSignal {
   /// Handlers only count; the training loop looks between steps.
   public static func install() {
     for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
+      // Under nohup a hang-up is none of ours.
+      if number == SIGHUP, isIgnored(number) { continue }
       var action = sigaction()
       action.__sigaction_handler.sa_handler = { number in
         let earlier = stopRequests.add(1, ordering: .relaxed).oldValue
@@ -22,6 +24,12 @@ public enum StopSignal {
     // A closed pipe or a file-size limit must come back as an error of the call.
     signal(SIGPIPE, SIG_IGN)
     signal(SIGXFSZ, SIG_IGN)
+  }
+  private static func isIgnored(_ number: Int32) -> Bool {
+    var inherited = sigaction()
+    guard sigaction(number, nil, &inherited) == 0 else { return false }
+    return unsafeBitCast(inherited.__sigaction_handler.sa_handler, to: Int.self)
+      == unsafeBitCast(SIG_IGN, to: Int.self)
   }
   public static var stopRequested: Bool { stopRequests.load(ordering: .relaxed) > 0 }
   public static func takeSaveRequest() -> Bool { saveRequests.exchange(0, ordering: .relaxed) > 0 }

@@ -21,8 +21,6 @@ public enum Subject {
     }
   }
   public var languageModel: LoadedModel? { if case .language(let model) = self { model } else { nil } }
-  /// Classifiers begin with random parameters.
-  var isNewClassifier: Bool { languageModel == nil }
   /// Longest sequence the network takes; an image is a sequence of one.
   public var contextLength: Int {
     switch self {
@@ -54,6 +52,17 @@ public enum Subject {
     switch self {
     case .language: return [Batch(exemplars)]
     case .classifier(let classifier): return classifier.batches(exemplars, on: backend)
+    }
+  }
+
+  /// What the weights mean: the configuration, and the tokenizer byte for byte.
+  var configurationText: String {
+    switch self {
+    case .language(let model):
+      let family = try? ModelCatalog.architecture(named: model.configuration.architecture)
+      let configuration = family?.json(model.configuration).pretty ?? model.configuration.architecture
+      return configuration + String(decoding: model.tokenizer?.json ?? [], as: UTF8.self)
+    case .classifier(let classifier): return classifier.network.configuration.json.pretty
     }
   }
 
@@ -97,6 +106,9 @@ public final class ImageClassifier {
     var places: [Place] = []
     var orders: [[Int]] = []
     var known: [(source: ImageSource, firstRow: Int, labels: [Int])] = []
+    // Of every row of the table, as its file has it; empty where no stage holds any back.
+    var hashes: [UInt64] = []
+    let holdsBack = plan.stages.contains { $0.validationShare != nil }
     var features = description.inputSize
     var largestClass = 0
     var classesOfStage: [Int] = []
@@ -107,6 +119,7 @@ public final class ImageClassifier {
       if let old = known.first(where: { $0.source == plain }) { return (old.firstRow, old.labels) }
       var images = try IdxImages.read(
         images: source.images, labels: source.labels, classes: source.classes, first: source.limit)
+      if holdsBack { hashes += images.hashes }
       images = images.padded(by: source.pad ?? 0)
       if let scale = source.normalize { images = images.normalized(mean: Float(scale.mean), std: Float(scale.std)) }
       let size = images.rows * images.columns
@@ -141,7 +154,7 @@ public final class ImageClassifier {
         return Example(tokens: [Int32(first + index), Int32(target)], lossStart: 1, source: index)
       }
     }
-    func set(_ specs: [DatasetSpec], _ validation: [DatasetSpec], stage: Int) throws -> TextSet {
+    func set(_ specs: [DatasetSpec], _ validation: [DatasetSpec], share: Double?, stage: Int) throws -> TextSet {
       var examples: [Example] = []
       var weights: [Double] = []
       for spec in specs {
@@ -149,16 +162,29 @@ public final class ImageClassifier {
         examples += new
         weights += [Double](repeating: spec.weight, count: new.count)
       }
+      var held = try validation.flatMap { try read($0, stage: stage) }
+      if let share {
+        // The image decides, not its place or its order of pixels: tasks that show the same images hold the same back.
+        let split = Holdout.split(hashes: examples.map { hashes[Int(places[Int($0.tokens[0])].row)] }, fraction: share)
+        guard !split.train.isEmpty else {
+          throw RunError(
+            ExitCode.badData, "stage \(plan.stages[stage].name): no image is left to train on",
+            hint: "lower val_set_size")
+        }
+        held += split.validation.map { examples[$0] }
+        weights = split.train.map { weights[$0] }
+        examples = split.train.map { examples[$0] }
+      }
       return TextSet(
-        examples: examples, weights: weights.allSatisfy { $0 == 1 } ? nil : weights,
-        validation: try validation.flatMap { try read($0, stage: stage) }, report: ExampleReport())
+        examples: examples, weights: weights.allSatisfy { $0 == 1 } ? nil : weights, validation: held,
+        report: ExampleReport())
     }
     var stages: [TextSet] = []
     for (index, stage) in plan.stages.enumerated() {
       classesOfStage.append(0)
-      stages.append(try set(stage.datasets, stage.validation, stage: index))
+      stages.append(try set(stage.datasets, stage.validation, share: stage.validationShare, stage: index))
     }
-    base = plan.baseData.isEmpty ? .empty : try set(plan.baseData, [], stage: -1)
+    base = plan.baseData.isEmpty ? .empty : try set(plan.baseData, [], share: nil, stage: -1)
     self.stages = stages
     let classes: [Int] =
       switch description.heads {
@@ -173,6 +199,17 @@ public final class ImageClassifier {
     table = backend.tensor(pixels, pixels.count / max(1, features ?? 0), features ?? 0)
     self.places = places
     self.orders = orders
+  }
+
+  /// Pixels in the order in which the task sees them, head and class: what an example is, wherever its row lies.
+  func contents(of example: Example, _ take: (UnsafeRawBufferPointer) -> Void) {
+    let place = places[Int(example.tokens[0])]
+    let pixels = UnsafeRawBufferPointer(table.buffer)
+    let width = table.columns * MemoryLayout<Float>.stride
+    take(UnsafeRawBufferPointer(rebasing: pixels[Int(place.row) * width..<(Int(place.row) + 1) * width]))
+    // A permutation is told by where it moves the first pixels; hashing all of it for every image would double the work.
+    if let order = place.order { orders[order].prefix(8).withUnsafeBytes(take) }
+    withUnsafeBytes(of: (Int64(place.head), Int64(example.tokens[1])), take)
   }
 
   func batches(_ exemplars: [Exemplar], on backend: any Backend) -> [Batch] {

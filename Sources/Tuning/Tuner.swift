@@ -213,6 +213,7 @@ public final class Tuner {
   ) throws -> Measured {
     let assembly = try assembly(for: whole)
     let plan = try folders.place(TrialPlans.shortened(whole, by: divisor, assembly), label: label)
+    try requireSameOrigins(plan, assembly)
     if let known = try measured(plan) { return known }
     if ranOne, StopSignal.stopRequested { throw Interruption(reason: "signal") }
     if ranOne, let deadline, Machine.seconds >= deadline { throw Interruption(reason: "time limit") }
@@ -221,7 +222,7 @@ public final class Tuner {
       observer.warning("removed an unfinished file: \(name)")
     }
     let names = plan.stages.map(\.name)
-    if let file = RunDirectory(plan.outputDirectory).checkpointFiles(stages: names).first {
+    if let file = try RunDirectory(plan.outputDirectory).checkpointFiles(stages: names).first {
       observer.message("\(variant): resuming from \(file.name) at step \(file.position.step)")
     }
     let chain = try ChainRun(
@@ -232,6 +233,17 @@ public final class Tuner {
       throw RunError(ExitCode.bug, "\(plan.outputDirectory): the trial ended without results")
     }
     return result
+  }
+
+  /// Holds a trial to the base, data and probes that it began with: others' results beside it would mean nothing.
+  private func requireSameOrigins(_ plan: ExperimentPlan, _ assembly: Assembly) throws {
+    let path = plan.outputDirectory + "/origins.json"
+    if FileManager.default.fileExists(atPath: path) {
+      let earlier = try JSON.parse(String(contentsOfFile: path, encoding: .utf8))
+      try assembly.origins.check(earlier, path: path, begun: plan.stages.count, of: plan)
+    } else if !FileManager.default.fileExists(atPath: RunDirectory(plan.outputDirectory).results) {
+      try TextFile.replace(path, with: assembly.origins.json.pretty)
+    }
   }
 
   /// The results of a trial that has ended; its checkpoints are no longer needed then.

@@ -12,7 +12,8 @@ import Testing
         compare: """
           { agem: [ { agem: { budget_tokens: 400, sample_tokens: 60 } } ], lwf: [ lwf ],
             replay: [ { replay: { ratio: 0.25, budget_tokens: 400 } } ], ogd: [ { ogd: { directions: 3 } } ],
-            kfac: [ { ewc: { fisher: { structure: kronecker } } } ] }
+            kfac: [ { ewc: { fisher: { structure: kronecker } } } ],
+            cached: [ { lwf: { teacher: cached, top_k: 3 } } ] }
           """)
       let plan = try experiment.plan()
       let forecast = try DryRun(plan, assembly: Assembly(plan, reuse: false))
@@ -33,6 +34,11 @@ import Testing
       // Two pasts of three directions, and the parameters before the step.
       let parameters = naive.memory.parts.first { $0.name == "parameters" }?.bytes ?? 0
       #expect(variants["ogd"]?.memory.parts.first { $0.name == "ogd" }?.bytes == 7 * parameters)
+      // A teacher's parameters; what it has answered is remembered in memory and in no checkpoint.
+      let (online, cached) = (try #require(variants["lwf"]), try #require(variants["cached"]))
+      let kept = [online, cached].map { variant in variant.memory.parts.first { $0.name == "lwf" }?.bytes ?? 0 }
+      #expect(kept[0] == parameters && kept[1] > parameters && (kept[1] - parameters) % 29 == 0)
+      #expect(cached.checkpointBytes == online.checkpointBytes)
       var seeds = plan
       seeds.seeds = [1, 2, 3]
       let thrice = try DryRun(seeds, assembly: Assembly(seeds, reuse: false))

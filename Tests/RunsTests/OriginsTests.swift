@@ -57,11 +57,7 @@ import Testing
       let manager = FileManager.default
       try manager.copyItem(atPath: first.output + "/checkpoints/base.h5", toPath: base)
       let second = try TinyExperiment(in: folder + "/second")
-      let yaml = try String(contentsOfFile: second.file, encoding: .utf8)
-      let lines = yaml.split(separator: "\n", omittingEmptySubsequences: false)
-      let start = try #require(lines.firstIndex { $0.hasPrefix("base_model:") })
-      try (lines[..<start] + ["base_model: \(base)"] + lines[(start + 2)...]).joined(separator: "\n").write(
-        toFile: second.file, atomically: true, encoding: .utf8)
+      try second.begin(from: base)
       try stopAfterMedical(second)
       try manager.removeItem(atPath: base)
       try manager.copyItem(atPath: first.output + "/checkpoints/legal-end.h5", toPath: base)

@@ -14,7 +14,11 @@ struct TinyExperiment {
   var yaml: String
 
   /// Writes data and the experiment file under a folder.
-  init(in folder: String, extra: String = "", methods: String = Self.guarded, compare: String = "{}") throws {
+  ///
+  /// - Parameter base: random weights, or those that a few steps made of them
+  init(
+    in folder: String, extra: String = "", methods: String = Self.guarded, compare: String = "{}", base: Base = .new
+  ) throws {
     self.folder = folder
     let manager = FileManager.default
     try manager.createDirectory(atPath: folder + "/data", withIntermediateDirectories: true)
@@ -60,8 +64,26 @@ struct TinyExperiment {
       logging: { logging_steps: 1 }
       \(extra)
       """
+    if base == .trained {
+      let model = folder + "/base.h5"
+      let first = try TinyExperiment(in: folder + "/first", methods: "[]")
+      try first.run(["training.max_steps=3"])
+      try manager.copyItem(atPath: first.output + "/checkpoints/medical-end.h5", toPath: model)
+      yaml = try Self.beginning(from: model, yaml)
+    }
     try yaml.write(toFile: file, atomically: true, encoding: .utf8)
   }
+  /// Has the file begin from a model file instead of a new model.
+  func begin(from model: String) throws {
+    try Self.beginning(from: model, yaml).write(toFile: file, atomically: true, encoding: .utf8)
+  }
+  private static func beginning(from model: String, _ yaml: String) throws -> String {
+    var lines = yaml.components(separatedBy: "\n")
+    let start = try #require(lines.firstIndex { $0.hasPrefix("base_model:") })
+    lines.replaceSubrange(start...start + 1, with: ["base_model: \(model)"])
+    return lines.joined(separator: "\n")
+  }
+  enum Base { case new, trained }
   var file: String { folder + "/experiment.yaml" }
   var output: String { folder + "/run" }
 
