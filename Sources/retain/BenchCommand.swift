@@ -68,7 +68,7 @@ struct BenchCommand: ParsableCommand {
     let members = report(result, bench: bench, peak: peak)
     guard json else {
       for member in members where !member.value.isNull {
-        print("\(member.key): \(member.value.string ?? member.value.compact)")
+        Terminal.out("\(member.key): \(member.value.string ?? member.value.compact)")
       }
       return
     }

@@ -1,5 +1,6 @@
 // What a continual-learning method adds to a step: its steps in turn with plain ones.
 import Continual
+import Experiment
 import Layers
 import Models
 import Runs
@@ -9,35 +10,23 @@ import Training
 
 /// A method of the catalog with some options set.
 struct BenchedMethod {
-  let name: String
-  let options: [String: OptionValue]
+  let plan: MethodPlan
+  var name: String { plan.name }
 
   /// - Parameter settings: `key=value`, keys dotted as in experiment files
   /// - Throws: `RunError` (64) for an unknown name, key or value
   init(_ name: String, _ settings: [String]) throws {
-    guard let schema = MethodCatalog.schemas.first(where: { $0.name == name }) else {
-      throw usage("there is no method \(name)", hint: "retain list methods")
+    let found: MethodPlan?
+    do throws(ExperimentError) { found = try MethodPlan.read(name, settings: settings) } catch {
+      let mistakes = error.issues.map { "--set \($0.sourceLine ?? ""): \($0.message)" }
+      throw usage(mistakes.joined(separator: "\n"), hint: error.issues.first?.hint)
     }
-    var options = Dictionary(uniqueKeysWithValues: schema.options.map { ($0.key, $0.defaultValue) })
-    for setting in settings {
-      let parts = setting.split(separator: "=", maxSplits: 1).map(String.init)
-      guard parts.count == 2, let option = schema.options.first(where: { $0.key == parts[0] }) else {
-        throw usage("--set \(setting): \(name) has no such option", hint: "retain explain \(name)")
-      }
-      switch option.kind {
-      case .integer where Int(parts[1]) != nil: options[option.key] = Int(parts[1]).map { .integer($0) }
-      case .number where Double(parts[1]) != nil, .share where Double(parts[1]) != nil:
-        options[option.key] = Double(parts[1]).map { .number($0) }
-      default: options[option.key] = .word(parts[1])
-      }
-    }
-    self.name = name
-    self.options = options
+    guard let plan = found else { throw usage("there is no method \(name)", hint: "retain list methods") }
+    self.plan = plan
   }
 
   func make(_ store: ParameterStore, on backend: any Backend) -> (any ContinualMethod)? {
-    MethodCatalog.named(name)?.init(
-      MethodIngredients(MethodOptions { options[$0] }, store: store, backend: backend))
+    plan.type?.init(MethodIngredients(plan.methodOptions, store: store, backend: backend))
   }
 }
 

@@ -10,9 +10,9 @@ import TensorCore
 /// Text for people; nothing here is read by programs.
 enum Say {
   /// A remark that is no result.
-  static func note(_ text: String) { FileHandle.standardError.write(Data("note: \(text)\n".utf8)) }
+  static func note(_ text: String) { Terminal.error("note: \(text)") }
   /// One result for programs.
-  static func json(_ value: JSON) { print(value.pretty, terminator: "") }
+  static func json(_ value: JSON) { Terminal.out(value) }
 
   /// Whether output may carry colours: NO_COLOR and CLICOLOR_FORCE before what the terminal says.
   static var hasColour: Bool {

@@ -21,12 +21,12 @@ struct DataCheckCommand: ParsableCommand {
 
   func run() throws {
     let data = try DataParts(files)
-    var failures = data.errors.map(\.description)
+    var errors = data.errors
     var documents = data.parts.filter { $0.role == .probe }.map { (name: $0.place, rows: $0.rows) }
     for probe in try ProbeArgument.read(probes) {
       do throws(DataError) {
         documents.append((probe.name, try DataReader.read(paths: DataReader.expand(probe.path))))
-      } catch { failures.append(error.description) }
+      } catch { errors.append(error) }
     }
     let rule = LeakRule(data.plan?.dataChecks.probeOverlap)
     var overlap = OverlapFinder(
@@ -36,6 +36,7 @@ struct DataCheckCommand: ParsableCommand {
     let leaks = overlap.result()
     let duplicates = trained.map { DuplicateFinder.find($0.rows) }
     let broken = leaks.filter { $0.leakedShare > rule.maxDocuments }
+    var failures = errors.map(\.description)
     if rule.isError {
       failures += broken.map {
         "probe \($0.probe): \($0.leaks.count) of \($0.documents) documents stand in training rows"
@@ -48,14 +49,16 @@ struct DataCheckCommand: ParsableCommand {
         "probes": .array(leaks.map { Self.json($0, rule) }),
       ])
     } else {
-      for (part, report) in zip(trained, duplicates) { print(Self.line(part, report)) }
-      for leak in leaks { print(Self.lines(leak, rule)) }
+      for (part, report) in zip(trained, duplicates) { Terminal.out(Self.line(part, report)) }
+      for leak in leaks { Terminal.out(Self.lines(leak, rule)) }
     }
     guard failures.isEmpty else {
-      let code = data.errors.first?.kind.exitCode ?? Runs.ExitCode.badData
-      throw RunError(code, failures.joined(separator: "\n"))
+      // Of several codes the one that says what to see to first.
+      let codes = errors.map(\.kind.exitCode)
+      let code = [Runs.ExitCode.unavailable, Runs.ExitCode.missingInput].first(where: codes.contains) ?? codes.first
+      throw RunError(code ?? Runs.ExitCode.badData, failures.joined(separator: "\n"))
     }
-    if !json { print("ok") }
+    if !json { Terminal.out("ok") }
   }
 
   /// Parts of one place as one, since rows are dropped across the files of a stage.

@@ -97,17 +97,17 @@ struct DataShowCommand: ParsableCommand {
   private static func write(_ shown: [Shown], hasTokens: Bool) {
     let hasColour = Say.hasColour
     let (with, without) = hasColour ? ("\u{1B}[32mgreen\u{1B}[0m", "\u{1B}[2mgrey\u{1B}[0m") : ("[…]", "(…)")
-    print("\(with) carries loss, \(without) does not\(hasTokens ? "; one mark a token" : "")")
+    Terminal.out("\(with) carries loss, \(without) does not\(hasTokens ? "; one mark a token" : "")")
     for one in shown {
       let loss = one.pieces.filter(\.hasLoss).count
       let counts = hasTokens ? ", \(one.pieces.count) tokens, loss on \(loss)" : ""
-      print("\n\(one.row.file):\(one.row.line) (\(one.place)\(counts))")
+      Terminal.out("\n\(one.row.file):\(one.row.line) (\(one.place)\(counts))")
       let text = one.pieces.map { piece in
         let visible = visible(piece.text)
         guard hasColour else { return piece.hasLoss ? "[\(visible)]" : "(\(visible))" }
         return "\u{1B}[\(piece.hasLoss ? 32 : 2)m\(visible)\u{1B}[0m"
       }
-      print(text.joined(separator: hasColour && hasTokens ? "\u{1B}[2m|\u{1B}[0m" : ""))
+      Terminal.out(text.joined(separator: hasColour && hasTokens ? "\u{1B}[2m|\u{1B}[0m" : ""))
     }
   }
   /// Control characters by name: data must not steer a terminal.

@@ -21,7 +21,7 @@ struct DataStatsCommand: ParsableCommand {
     let coder = try TextCoder.chosen(model: model, plan: data.plan)
     let statistics = data.parts.map { LengthStatistics($0, coder) }
     guard json else {
-      print(statistics.map(\.text).joined(separator: "\n\n"))
+      Terminal.out(statistics.map(\.text).joined(separator: "\n\n"))
       return
     }
     Say.json(["schema": 1, "data": .array(statistics.map(\.json))])

@@ -60,7 +60,7 @@ struct EvalCommand: ParsableCommand {
     if json {
       Say.json(["schema": 1, "model": .string(model), "measurements": .array(measurements.map(\.shortJSON))])
     } else {
-      print(Self.table(measurements))
+      Terminal.out(Self.table(measurements))
     }
   }
 

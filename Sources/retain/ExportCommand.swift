@@ -39,7 +39,7 @@ struct ExportCommand: ParsableCommand {
     let model = try LoadedModel.load(source, on: CPUBackend(threads: 1))
     let files = try target.write(model, type: dtype == .bfloat16 ? .bfloat16 : .float32)
     guard json else {
-      print(
+      Terminal.out(
         "\(source) → \(destination) (\(dtype.rawValue))" + (files.isEmpty ? "" : ": " + files.joined(separator: ", ")))
       return
     }
@@ -69,6 +69,11 @@ struct ExportCommand: ParsableCommand {
     let known = plan.map { $0.stages.map(\.name).filter(finished.contains) } ?? finished.sorted()
     let choices = (["base"] + known).joined(separator: ", ")
     guard let wanted = stage ?? known.last else {
+      if let seeds = plan?.seeds, seeds.count > 1 {
+        throw RunError(
+          Runs.ExitCode.usage, "\(place) is a run of \(seeds.count) seeds, each with a model of its own",
+          hint: "name one: \(place)/seed-\(seeds[0])")
+      }
       throw RunError(
         Runs.ExitCode.missingInput, "\(place): no stage is finished",
         hint: "--stage base is there from the start")

@@ -57,7 +57,7 @@ struct GenerateCommand: ParsableCommand {
     // Decoded together: a token may stand for a part of a character, or for a space that the start swallows.
     let all = tokenizer.decode(fed + written, skipSpecialTokens: true)
     guard json else {
-      print(all)
+      Terminal.out(all)
       return
     }
     Say.json([

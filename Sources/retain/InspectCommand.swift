@@ -23,7 +23,7 @@ struct InspectCommand: ParsableCommand {
     if json {
       Say.json(try Self.json(outline, checkpoint))
     } else {
-      print(try Self.text(outline, checkpoint))
+      Terminal.out(try Self.text(outline, checkpoint))
     }
   }
 

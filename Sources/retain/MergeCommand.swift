@@ -117,7 +117,7 @@ struct MergeCommand: ParsableCommand {
     let files = try target?.write(host, type: .float32) ?? []
     let outcome = Outcome(
       reference: reference, candidates: candidates, chosen: chosen, decision: decision, files: files)
-    if json { Say.json(outcome.json(self, weights: weights)) } else { print(outcome.text(self)) }
+    if json { Say.json(outcome.json(self, weights: weights)) } else { Terminal.out(outcome.text(self)) }
   }
 
   // MARK: What is asked for

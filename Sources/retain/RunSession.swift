@@ -7,6 +7,7 @@ import Ledger
 import Reports
 import Runs
 import TensorCPU
+import TensorCore
 
 struct RunSession {
   let plan: ExperimentPlan
@@ -35,11 +36,21 @@ struct RunSession {
     ]
     if !plan.compare.isEmpty { lines.append("against " + plan.compare.map(\.name).joined(separator: ", ")) }
     lines += [
-      "machine \(threads) thread\(threads == 1 ? "" : "s"), OpenBLAS core \(BLASCore.name), fp32",
+      "machine \(threads) thread\(threads == 1 ? "" : "s"), OpenBLAS core \(BLASCore.name), \(precision)",
       "output  \(plan.outputDirectory)",
     ]
     return Style.bold.paint("retain \(Machine.version)")
       + Terminal.plain(" · \(plan.name) · \(plan.file)\n" + lines.joined(separator: "\n"))
+  }
+
+  /// Of the products in training; where the processor has no bf16, fp32 stands in for it.
+  private var precision: String {
+    var used: [Precision] = []
+    for stage in plan.stages {
+      let one = CPUBackend.supportsBF16 ? stage.training.precision : .fp32
+      if !used.contains(one) { used.append(one) }
+    }
+    return used.map(\.rawValue).joined(separator: " and ")
   }
 
   /// A stack of methods with the options that matter most.

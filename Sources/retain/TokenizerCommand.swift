@@ -31,8 +31,13 @@ struct TokenizerCommand: ParsableCommand {
       let paths = try files.flatMap { try DataReader.expand($0) }
       let rows = try DataReader.read(paths: paths)
       let texts = rows.map(\.sample.plainText)
-      let made = try TokenizerTrainer.byteLevelBPE(
-        vocabularySize: vocabSize, specialTokens: special, documents: texts)
+      let made: (json: [UInt8], configuration: [UInt8])
+      do {
+        made = try TokenizerTrainer.byteLevelBPE(vocabularySize: vocabSize, specialTokens: special, documents: texts)
+      } catch let error as TokenizerError {
+        // Any text will do: what the trainer refuses are the options.
+        throw usage(error.reason, hint: error.hint)
+      }
       try OutputFolder.create(out)
       try AtomicFile.write(made.json, to: out + "/tokenizer.json")
       try AtomicFile.write(made.configuration, to: out + "/tokenizer_config.json")
@@ -45,7 +50,7 @@ struct TokenizerCommand: ParsableCommand {
           "the text has no more repeated pairs: \(tokenizer.vocabularySize) tokens instead of \(vocabSize)")
       }
       guard json else {
-        print(
+        Terminal.out(
           "\(out): \(tokenizer.vocabularySize) tokens from \(Show.count(texts.count)) documents, "
             + "\(Show.fixed(ratio, 2)) bytes a token on them")
         return

@@ -1,7 +1,6 @@
 // `retain tune FILE`: the search of a method's strength on the command line.
 // Prints a line per trial and the table at the end; everything else is the Tuner's.
 import ArgumentParser
-import Foundation
 import Ledger
 import Reports
 import Runs
@@ -35,11 +34,11 @@ struct TuneCommand: ParsableCommand {
     switch try tuner.execute(fresh: fresh) {
     case .finished(let results):
       if json {
-        print(results.json.pretty)
+        Terminal.out(results.json.pretty)
       } else {
-        print("\n" + TunePage.terminal(results))
-        print("page        \(tuner.directory)/tune.html")
-        print("experiment  \(tuner.directory)/tuned.yaml")
+        Terminal.out("\n" + TunePage.terminal(results))
+        Terminal.out("page        \(tuner.directory)/tune.html")
+        Terminal.out("experiment  \(tuner.directory)/tuned.yaml")
       }
     case .interrupted(let reason):
       TuneObserver.say("stopped (\(reason)); run the same command again to continue")
@@ -50,7 +49,7 @@ struct TuneCommand: ParsableCommand {
 
 /// A line per message on standard error; steps and activities are too many for a search.
 private final class TuneObserver: RunObserver {
-  static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+  static func say(_ text: String) { Terminal.error(text) }
   func message(_ text: String) { Self.say(text) }
   func warning(_ text: String) { Self.say("warning: " + text) }
   func progress(_ step: StepProgress) {}

@@ -35,7 +35,7 @@ struct VerifyCommand: ParsableCommand {
         Runs.ExitCode.badData, "\(checkpoint): " + faults.joined(separator: "; "),
         hint: "the bytes are as written, but training cannot go on from them; use an earlier checkpoint")
     }
-    if !json { print("\(checkpoint): whole (\(done))") }
+    if !json { Terminal.out("\(checkpoint): whole (\(done))") }
   }
 
   private func report(whole: Bool, faults: [String]) -> JSON {
@@ -57,33 +57,32 @@ struct VerifyCommand: ParsableCommand {
     }
     let archive = try ArchiveReader(path: checkpoint)
     try archive.verify()
-    var check = SenseCheck(archive)
-    try check.run()
+    var check = LayoutCheck(archive)
+    let numbers = try check.run()
     return (
       check.faults,
       "every checksum of \(archive.entries.count) entries holds; "
-        + "\(Show.count(check.numbers)) numbers make sense"
+        + "\(Show.count(numbers)) numbers make sense"
     )
   }
 }
 
-/// Checks of meaning, after the checksums: what no run would have written.
-struct SenseCheck {
+/// Whether a checkpoint's parts fit one another, beside what `SenseCheck` looks at.
+private struct LayoutCheck {
   private let archive: ArchiveReader
   private(set) var faults: [String] = []
-  /// How many numbers were looked at.
-  private(set) var numbers = 0
 
   init(_ archive: ArchiveReader) { self.archive = archive }
 
-  mutating func run() throws {
+  /// - Returns: how many numbers were looked at
+  mutating func run() throws -> Int {
     let outline = try ModelOutline(archive.path)
     try layout(outline)
-    for entry in archive.entries where [.float32, .bfloat16, .float64].contains(entry.type) {
-      try values(entry)
-    }
-    try tokens(below: outline.configuration?.vocabularySize)
+    var sense = SenseCheck(archive)
+    try sense.run(vocabulary: outline.configuration?.vocabularySize)
+    faults += sense.faults
     _ = try CheckpointOutline(archive)
+    return sense.numbers
   }
 
   /// Every parameter of the configuration is there under its shape, and no other.
@@ -110,44 +109,6 @@ struct SenseCheck {
     {
       faults.append(
         "the tokenizer has \(tokenizer.vocabularySize) tokens, the model \(configuration.vocabularySize)")
-    }
-  }
-
-  /// Finite, and not negative where the quantity is a mean of squares.
-  private mutating func values(_ entry: EntryInfo) throws {
-    let parts = entry.path.split(separator: "/")
-    let isSquare =
-      entry.path.hasPrefix("optimizer/second_moment/")
-      || (parts.count > 3 && parts[0] == "methods" && parts[2] == "fisher")
-    numbers += entry.count
-    // The best validation loss is infinite until there is one.
-    if entry.path == "progress/losses" { return }
-    var (infinite, negative) = (0, 0)
-    if entry.type == .float64 {
-      for value in try archive.doubles(entry.path) where !value.isFinite { infinite += 1 }
-    } else {
-      for value in try archive.floats(entry.path) {
-        if !value.isFinite { infinite += 1 } else if value < 0 { negative += 1 }
-      }
-    }
-    if infinite > 0 { faults.append("\(entry.path): \(infinite) of \(entry.count) values are not finite") }
-    if isSquare, negative > 0 {
-      faults.append(
-        "\(entry.path): \(negative) of \(entry.count) values are negative where squares should stand")
-    }
-  }
-
-  /// Replayed tokens are rows of the embedding; targets too, or below 0.
-  private mutating func tokens(below vocabulary: Int?) throws {
-    guard let vocabulary else { return }
-    for entry in archive.entries where entry.type == .int32 && entry.path.hasPrefix("methods/") {
-      let ids = try archive.int32s(entry.path)
-      numbers += ids.count
-      let mayBeNegative = entry.path.hasSuffix("/targets")
-      let bad = ids.reduce(0) { $0 + (Int($1) >= vocabulary || ($1 < 0 && !mayBeNegative) ? 1 : 0) }
-      if bad > 0 {
-        faults.append("\(entry.path): \(bad) of \(ids.count) token ids are not below \(vocabulary)")
-      }
     }
   }
 }
