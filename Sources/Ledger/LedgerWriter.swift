@@ -8,6 +8,8 @@ import StrictJSON
 @_spi(Testing) public struct LedgerCalls: Sendable {
   /// As pread(2).
   public var read: @Sendable (Int32, UnsafeMutableRawPointer?, Int, off_t) -> Int = { pread($0, $1, $2, $3) }
+  /// As write(2).
+  public var write: @Sendable (Int32, UnsafeRawPointer?, Int) -> Int = { Glibc.write($0, $1, $2) }
   /// As fsync(2).
   public var flush: @Sendable (Int32) -> Int32 = { fsync($0) }
   public init() {}
@@ -22,7 +24,12 @@ public final class LedgerWriter {
   public let shortfall: Int
   private let file: Int32
   private let clock: (@Sendable () -> String)?
-  private let flush: @Sendable (Int32) -> Int32
+  private let calls: LedgerCalls
+  /// Lines for which the disk had no room.
+  private var waiting: [UInt8] = []
+  /// Whether lines wait in memory for room on the disk.
+  public var isWaiting: Bool { !waiting.isEmpty }
+  private static let mostWaiting = 16 << 20
 
   /// Opens or creates a ledger.
   ///
@@ -65,30 +72,47 @@ public final class LedgerWriter {
     self.file = file
     self.offset = end
     self.clock = clock
-    flush = calls.flush
+    self.calls = calls
     shortfall = offset == nil ? 0 : wanted - end
   }
 
-  deinit { close(file) }
+  deinit {
+    if isWaiting { _ = writeWaiting() }
+    close(file)
+  }
 
-  /// Writes one event and its newline.
+  /// Writes one event and its newline; where the disk is full it waits in memory for the next call, up to 16 MiB.
   ///
   /// - Throws: `LedgerError`; the ledger then ends with the event before.
   public func append(_ event: LedgerEvent) throws(LedgerError) {
     var event = event
     if let clock { event.cost.append(.init("time", .string(clock()))) }
     let line = Array((event.json.compact + "\n").utf8)
-    if let code = TextFile.writeAll(file, line) {
+    waiting += line
+    guard let code = writeWaiting() else { return }
+    if [ENOSPC, EDQUOT, EFBIG].contains(code), waiting.count <= Self.mostWaiting { return }
+    waiting.removeLast(line.count)
+    throw TextFile.failure(path, "cannot be appended to", code: code)
+  }
+
+  /// Returns `errno` on failure.
+  private func writeWaiting() -> Int32? {
+    if let code = TextFile.writeAll(file, waiting, calls.write) {
       // Take back a part of a line; if even that fails, the reader ignores the torn end.
       if ftruncate(file, off_t(offset)) == 0 { lseek(file, off_t(offset), SEEK_SET) }
-      throw TextFile.failure(path, "cannot be appended to", code: code)
+      return code
     }
-    offset += line.count
+    offset += waiting.count
+    waiting = []
+    return nil
   }
 
   /// Waits until the lines are on the disk; before a checkpoint stores the offset.
+  ///
+  /// - Throws: `LedgerError`, also where the disk still has no room for lines that wait
   public func synchronize() throws(LedgerError) {
-    if let code = TextFile.flush(file, flush) {
+    if isWaiting, let code = writeWaiting() { throw TextFile.failure(path, "cannot be appended to", code: code) }
+    if let code = TextFile.flush(file, calls.flush) {
       throw TextFile.failure(path, "cannot be flushed to the disk", code: code)
     }
   }

@@ -88,11 +88,14 @@ public enum TextFile {
   public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
   /// Writes every byte, through short writes and signals; returns `errno` on failure.
-  static func writeAll(_ file: Int32, _ bytes: [UInt8]) -> Int32? {
+  static func writeAll(
+    _ file: Int32, _ bytes: [UInt8],
+    _ call: (Int32, UnsafeRawPointer?, Int) -> Int = { Glibc.write($0, $1, $2) }
+  ) -> Int32? {
     var done = 0
     while done < bytes.count {
       let count = bytes.withUnsafeBytes { buffer in
-        Glibc.write(file, buffer.baseAddress.map { $0 + done }, buffer.count - done)
+        call(file, buffer.baseAddress.map { $0 + done }, buffer.count - done)
       }
       if count < 0 {
         if errno == EINTR { continue }

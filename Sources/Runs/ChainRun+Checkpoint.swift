@@ -89,7 +89,7 @@ extension ChainRun {
         position = file.position
         observer.message("resuming from \(file.name) at step \(position.step)")
         return true
-      } catch  where Self.isDamage(error) {
+      } catch let error where Self.isDamage(error) {
         let aside = path + RunDirectory.damagedMark + LedgerWriter.universalTime().replacing(":", with: "")
         observer.warning("\(error); set aside as \(aside)")
         try? FileManager.default.moveItem(atPath: path, toPath: aside)

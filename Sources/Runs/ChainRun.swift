@@ -4,6 +4,7 @@ import Continual
 import Corpus
 import Experiment
 import Foundation
+import Glibc
 import Layers
 import Ledger
 import Models
@@ -194,7 +195,7 @@ public final class ChainRun {
       ?? TrainStep(network, optimizer: optimizer, on: backend)
     let batchTokens = self.batchTokens(training)
     var rows = schedule.stream(from: progress.cursor)
-    var lastLogged = Machine.seconds
+    var (lastLogged, saidFull) = (Machine.seconds, false)
     var tokensSinceLog = 0
     let (stageStart, stepAtStart) = (Machine.seconds, progress.step)
     while progress.step < schedule.steps, !progress.stoppedEarly {
@@ -242,6 +243,10 @@ public final class ChainRun {
               seconds: now - lastLogged, tokensPerSecond: speed)))
         lastLogged = now
         tokensSinceLog = 0
+        if ledger.isWaiting, !saidFull {
+          saidFull = true
+          observer.warning("\(ledger.path): the disk is full; what happens is kept in memory until there is room")
+        }
       }
       let perStep = (now - stageStart) / Double(progress.step - stepAtStart)
       observer.progress(
@@ -265,7 +270,7 @@ public final class ChainRun {
       {
         do {
           try save(ChainPosition(stage: stage, step: progress.step), optimizer: optimizer, adapter: adapter)
-        } catch let error as ArchiveError where error.kind == .full && stop == nil {
+        } catch let error where stop == nil && Self.isFullDisk(error) {
           observer.warning("\(error); training goes on, and the next checkpoint is tried in its turn")
         }
       }
@@ -362,6 +367,13 @@ public final class ChainRun {
     return nil
   }
 
+  /// Whether room made on the disk is all that an operation lacks.
+  private static func isFullDisk(_ error: any Error) -> Bool {
+    if let error = error as? ArchiveError { return error.kind == .full }
+    guard case .io(let code) = (error as? LedgerError)?.kind else { return false }
+    return [ENOSPC, EDQUOT, EFBIG].contains(code)
+  }
+
   func note(_ text: String) throws {
     try ledger.append(LedgerEvent("note", [.init("text", .string(text))]))
     observer.message(text)
@@ -378,6 +390,7 @@ public final class ChainRun {
       }
     let seconds = earlierSeconds + Machine.seconds - started
     if outcome == .finished { try ledger.append(.runFinished(status: status, seconds: seconds)) }
+    try ledger.synchronize()
     let results = RunResults(
       name: plan.name, status: status, seed: Int(truncatingIfNeeded: plan.seed), stages: stageNames, probes: probeInfo,
       matrix: matrix.table,

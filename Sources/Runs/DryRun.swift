@@ -29,23 +29,21 @@ public struct DryRun: Sendable {
     /// All probes at the base and at every stage end.
     public let measuringSeconds: Double
     public let memory: MemoryEstimate
-    /// Checkpoints that stay, and their bytes.
-    public let checkpoints: Int
-    public let checkpointBytes: Int
+    public let disk: DiskEstimate
     public var seconds: Double { stages.reduce(consolidationSeconds + measuringSeconds) { $0 + $1.seconds } }
   }
   public let variants: [Variant]
   /// Runs of every variant.
   public let seeds: Int
   /// Bytes of one checkpoint while it is written beside the others.
-  public let largestCheckpoint: Int
+  public var largestCheckpoint: Int { variants.map(\.disk.largest).max() ?? 0 }
   /// Speed of a training step without a penalty, from the calibration.
   public let tokensPerSecond: Double
   public let freeDisk: Int?
   public let availableMemory: Int?
 
   public var seconds: Double { Double(seeds) * variants.reduce(0) { $0 + $1.seconds } }
-  public var diskBytes: Int { largestCheckpoint + seeds * variants.reduce(0) { $0 + $1.checkpointBytes } }
+  public var diskBytes: Int { largestCheckpoint + seeds * variants.reduce(0) { $0 + $1.disk.bytes } }
   public var memoryBytes: Int { variants.map(\.memory.bytes).max() ?? 0 }
 
   /// Makes the forecast of a plan and all its variants; the model in memory is not changed.
@@ -60,25 +58,14 @@ public struct DryRun: Sendable {
     let calibration = Calibration(assembly)
     let perToken = try calibration.secondsPerToken(plan)
     let measuring = try calibration.secondsOfProbes(plan)
-    let parameters = assembly.subject.network.parameters.count
     var variants: [Variant] = []
-    var (largest, baseMeasured) = (0, false)
+    var baseMeasured = false
     // Variants share what they compute from the same base.
     var baseFishers: [FisherRecipe] = []
     for (name, variant) in all {
       var stages: [Stage] = []
-      var (seconds, checkpoints, bytes, ownLargest) = (0.0, 1, 0, 0)
+      var seconds = 0.0
       let methods = variant.methods + variant.stages.flatMap { $0.methods ?? [] }
-      let state = methods.enumerated().reduce(0) { sum, entry in
-        methods[..<entry.offset].contains(entry.element)
-          ? sum
-          : sum
-            + (entry.element.type?.stateBytes(entry.element.methodOptions, StateOutline(variant, assembly)) ?? 0)
-      }
-      let tokenizer = assembly.subject.languageModel?.tokenizer?.json.count ?? 0
-      let small = 4 * parameters + state + tokenizer
-      bytes += small
-      var innerSaves = 0
       for (index, stage) in variant.stages.enumerated() {
         let schedule = assembly.schedule(index, of: variant)
         let pasts = index + (assembly.data.base.examples.isEmpty ? 0 : 1)
@@ -93,17 +80,7 @@ public struct DryRun: Sendable {
             seconds: (Double(schedule.inputTokens) * (1 + variant.addedWork(stage: index, outline)) + Double(replayed))
               * perToken)
         )
-        checkpoints += 1
-        bytes += small
-        let every = variant.checkpoint.saveSteps
-        if every > 0 { innerSaves += max(0, schedule.steps - 1) / every }
-        let state = MemoryEstimate.optimizerState(stage, assembly)
-        ownLargest = max(ownLargest, small + state.moments + state.adapter)
       }
-      let kept = min(max(1, variant.checkpoint.saveTotalLimit), innerSaves)
-      checkpoints += kept
-      bytes += kept * ownLargest
-      largest = max(largest, ownLargest)
       for recipe in Set(
         methods.compactMap { try? assembly.method($0) as? ElasticWeightConsolidation }.map(\.settings.fisher))
       {
@@ -123,12 +100,10 @@ public struct DryRun: Sendable {
           name: name, stages: stages, consolidationSeconds: seconds,
           measuringSeconds: Double(rounds) * measuring,
           memory: MemoryEstimate(variant, assembly: assembly, isReused: all.count > 1),
-          checkpoints: checkpoints,
-          checkpointBytes: bytes))
+          disk: DiskEstimate(variant, assembly: assembly)))
     }
     self.variants = variants
     seeds = plan.seeds.count
-    largestCheckpoint = largest
     tokensPerSecond = perToken > 0 ? 1 / perToken : 0
     freeDisk = Resources.freeDisk(at: plan.outputDirectory)
     availableMemory = Resources.availableMemory.map { $0 + (Resources.residentMemory ?? 0) }
@@ -156,8 +131,8 @@ public struct DryRun: Sendable {
             "measuring_seconds": .number(variant.measuringSeconds), "seconds": .number(variant.seconds),
             "memory_bytes": .integer(variant.memory.bytes),
             "memory": .object(variant.memory.parts.map { .init($0.name, .integer($0.bytes)) }),
-            "checkpoints": .integer(variant.checkpoints),
-            "checkpoint_bytes": .integer(variant.checkpointBytes),
+            "checkpoints": .integer(variant.disk.checkpoints),
+            "checkpoint_bytes": .integer(variant.disk.bytes),
           ]
         }),
     ]

@@ -10,11 +10,16 @@ import StrictJSON
 public final class ExperimentRun {
   private let plan: ExperimentPlan
   private let observer: any RunObserver
+  private let freeDisk: (String) -> Int?
   private let started = Machine.seconds
 
-  public init(_ plan: ExperimentPlan, observer: any RunObserver) {
+  /// - Parameter freeDisk: bytes that may still be written below a path; nil where nobody knows
+  public init(
+    _ plan: ExperimentPlan, observer: any RunObserver, freeDisk: @escaping (String) -> Int? = Resources.freeDisk
+  ) {
     self.plan = plan
     self.observer = observer
+    self.freeDisk = freeDisk
   }
 
   /// - Parameter fresh: forget what is there and start over
@@ -50,7 +55,10 @@ public final class ExperimentRun {
         for finished in plan.seeds { try checkOrigins(variant.withSeed(finished), assembly, isOther: finished != seed) }
       }
       try refuseWithoutMemory(assembly, variants.map { ($0.name, $0.plan.withSeed(seed)) })
-      if !isAdopted { try adopt(assembly) }
+      if !isAdopted {
+        try requireDisk(assembly)
+        try adopt(assembly)
+      }
       isAdopted = true
       for (name, variantPlan) in pending {
         if ranOne, let reason = stopReason(deadline) { return stopped(reason) }
@@ -129,6 +137,25 @@ public final class ExperimentRun {
       hint:
         "lower training.micro_batch_size (and raise gradient_accumulation_steps) or sequence_len; retain run --dry-run lists what takes how much"
     )
+  }
+
+  /// - Throws: `RunError` (73) where not even one checkpoint finds room; warns where not all will
+  private func requireDisk(_ assembly: Assembly) throws {
+    guard let free = freeDisk(plan.outputDirectory) else { return }
+    let estimates = variants.map { DiskEstimate($0.plan, assembly: assembly) }
+    let largest = estimates.map(\.largest).max() ?? 0
+    guard free >= largest else {
+      throw RunError(
+        ExitCode.cannotCreate,
+        "\(plan.outputDirectory): the disk has \(free >> 20) MiB, one checkpoint needs about \(largest >> 20) MiB",
+        hint: "free some, or choose another output_dir")
+    }
+    let wanted = largest + plan.seeds.count * estimates.reduce(0) { $0 + $1.bytes }
+    let there = RunDirectory(plan.outputDirectory).checkpointBytes
+    if free < wanted - there {
+      observer.warning(
+        "the disk has \(free >> 20) MiB, all checkpoints of the run need about \((wanted - there) >> 20) MiB")
+    }
   }
 
   /// Refuses to continue a run of another plan, if it came as far as a checkpoint.

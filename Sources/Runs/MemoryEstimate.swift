@@ -130,9 +130,13 @@ public struct MemoryEstimate: Sendable {
 
 extension StateOutline {
   /// What a forecast knows of a plan's chain.
-  init(_ plan: ExperimentPlan, _ assembly: Assembly) {
+  ///
+  /// - Parameter isOver: after the last stage, which is a past then, too; else while it trains
+  init(_ plan: ExperimentPlan, _ assembly: Assembly, isOver: Bool = false) {
+    let isNew = plan.baseModel.isNew && assembly.data.base.examples.isEmpty
     self.init(
-      store: assembly.subject.network.parameters, pasts: plan.stages.count,
+      store: assembly.subject.network.parameters,
+      pasts: plan.stages.count - (isNew ? 1 : 0) + (isOver ? 1 : 0),
       stageTokens: assembly.data.stages.map(\.inputTokens).max() ?? 0)
   }
 }

@@ -51,11 +51,21 @@ public struct RunDirectory: Sendable {
   }
 
   /// Whether a run below here, of any variant and seed, has come as far as a checkpoint or a result.
-  var holdsProgress: Bool {
+  public var holdsProgress: Bool {
     guard let walk = FileManager.default.enumerator(atPath: path) else { return false }
     return walk.contains { entry in
       guard let name = entry as? String else { return false }
       return name.hasSuffix(".h5") || (name as NSString).lastPathComponent == "results.json"
+    }
+  }
+
+  /// Bytes of all checkpoints below here.
+  var checkpointBytes: Int {
+    guard let walk = FileManager.default.enumerator(atPath: path) else { return 0 }
+    return walk.reduce(0) { sum, entry in
+      guard let name = entry as? String, name.hasSuffix(".h5") else { return sum }
+      let attributes = try? FileManager.default.attributesOfItem(atPath: path + "/" + name)
+      return sum + (attributes?[.size] as? Int ?? 0)
     }
   }
 

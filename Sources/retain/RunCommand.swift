@@ -1,6 +1,7 @@
 // `retain run`: the chain of an experiment, from wherever it stands.
 import ArgumentParser
 import Experiment
+import Foundation
 import Ledger
 import Runs
 import StrictJSON
@@ -37,6 +38,7 @@ struct RunCommand: ParsableCommand {
   func run() throws {
     let source = try ExperimentFile.read(file, overrides: overrides)
     if dryRun { return try forecast(source) }
+    try requirePlace(source.plan)
     let session = RunSession(plan: source.plan, warnings: source.warnings, isQuiet: quiet || json)
     let code = try session.execute(fresh: fresh)
     if code != Runs.ExitCode.resumable {
@@ -47,6 +49,19 @@ struct RunCommand: ParsableCommand {
       }
     }
     if code != Runs.ExitCode.done { throw ArgumentParser.ExitCode(code) }
+  }
+
+  /// A run that was moved or copied has a plan that names the old place, where it would silently begin anew.
+  private func requirePlace(_ plan: ExperimentPlan) throws {
+    let url = URL(fileURLWithPath: file).resolvingSymlinksInPath()
+    let folder = url.deletingLastPathComponent().path
+    guard url.lastPathComponent == "plan.yaml", !overrides.contains(where: { $0.hasPrefix("output_dir=") }),
+      folder != URL(fileURLWithPath: plan.outputDirectory).resolvingSymlinksInPath().path,
+      RunDirectory(folder).holdsProgress
+    else { return }
+    throw RunError(
+      Runs.ExitCode.configuration, "\(file): the run that lies here was at \(plan.outputDirectory)",
+      hint: "add output_dir=\(folder) to go on here, or another one to start anew")
   }
 
   private func forecast(_ source: ExperimentFile) throws {
@@ -93,8 +108,8 @@ struct Forecast {
       totals.append([
         variant.name, Figures.duration(variant.stages.reduce(0) { $0 + $1.seconds }),
         Figures.duration(variant.consolidationSeconds), Figures.duration(variant.measuringSeconds),
-        Figures.duration(variant.seconds), Figures.bytes(variant.memory.bytes), "\(variant.checkpoints)",
-        Figures.bytes(variant.checkpointBytes),
+        Figures.duration(variant.seconds), Figures.bytes(variant.memory.bytes), "\(variant.disk.checkpoints)",
+        Figures.bytes(variant.disk.bytes),
       ])
     }
     let largest = forecast.variants.max { $0.memory.bytes < $1.memory.bytes }

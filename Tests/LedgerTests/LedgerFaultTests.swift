@@ -1,5 +1,6 @@
 // What a disk may do to a run's files: reads that fail or come in parts, interrupted flushes, names that are taken.
 import Foundation
+import Glibc
 @_spi(Testing) import Ledger
 import Synchronization
 import TestKit
@@ -102,6 +103,40 @@ import Testing
         try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["other", "tune.json", "tune.json.new"])
       let absent = #expect(throws: LedgerError.self) { try TextFile.replace(folder + "/no/tune.json", with: "new") }
       #expect(absent?.kind == .missing && absent?.path == folder + "/no/tune.json")
+    }
+  }
+
+  /// The disk is full for a while, once in the middle of a line.
+  @Test func linesWaitForRoom() throws {
+    try withTemporaryDirectory { folder in
+      let path = folder + "/ledger.jsonl"
+      let room = Mutex(20)
+      var full = LedgerCalls()
+      full.write = { file, bytes, count in
+        let some = room.withLock { room in
+          let some = min(count, room)
+          room -= some
+          return some
+        }
+        guard some > 0 else {
+          errno = ENOSPC
+          return -1
+        }
+        return Glibc.write(file, bytes, some)
+      }
+      let ledger = try LedgerWriter(path: path, truncatingTo: 0, clock: nil, calls: full)
+      let lines = ["{\"event\":\"one\"}\n", "{\"event\":\"two\"}\n", "{\"event\":\"three\"}\n"]
+      try ledger.append(LedgerEvent("one", []))
+      #expect(!ledger.isWaiting)
+      try ledger.append(LedgerEvent("two", []))
+      #expect(try ledger.isWaiting && text(path) == lines[0] && ledger.offset == lines[0].utf8.count)
+      let error = #expect(throws: LedgerError.self) { try ledger.synchronize() }
+      #expect(error?.kind == .io(ENOSPC))
+      room.withLock { $0 = 1000 }
+      try ledger.append(LedgerEvent("three", []))
+      try ledger.synchronize()
+      #expect(try !ledger.isWaiting && text(path) == lines.joined())
+      #expect(ledger.offset == lines.joined().utf8.count)
     }
   }
 }

@@ -218,6 +218,57 @@ import Tuning
     }
   }
 
+  @Test(.enabled(if: Program.isBuilt, "the program was not built beside the tests"))
+  func aMovedRunGoesOnWhereItLies() throws {
+    try withTemporaryDirectory { folder in
+      let experiment = try TinyExperiment(in: folder)
+      try experiment.run(["time_limit=0.000001s"])
+      let moved = folder + "/moved"
+      try manager.moveItem(atPath: experiment.output, toPath: moved)
+      let refused = try Program.run("run", moved + "/plan.yaml", "--quiet")
+      #expect(refused.code == ExitCode.configuration && refused.error.contains("output_dir=\(moved)"), "\(refused)")
+      #expect(!manager.fileExists(atPath: experiment.output))
+      let resumed = try Program.run("run", moved + "/plan.yaml", "output_dir=\(moved)", "time_limit=1h")
+      #expect(resumed.code == 0 && resumed.out.contains("resuming from"), "\(resumed)")
+    }
+  }
+
+  @Test func roomIsLookedForBeforeTheFirstStep() throws {
+    try withTemporaryDirectory { folder in
+      let experiment = try TinyExperiment(in: folder, compare: "{ naive: [] }")
+      let plan = try experiment.plan()
+      let assembly = try Assembly(plan, reuse: false)
+      let naive = try #require(plan.variant("naive"))
+      let estimates = [plan, naive].map { DiskEstimate($0, assembly: assembly) }
+      let largest = try #require(estimates.map(\.largest).max())
+      func attempt(_ free: Int) -> (code: Int32, warnings: [String]) {
+        let recorder = Recorder()
+        let run = ExperimentRun(plan, observer: recorder, freeDisk: { _ in free })
+        return (code { try run.execute(fresh: false) }.code, recorder.warnings)
+      }
+      #expect(attempt(largest - 1).code == ExitCode.cannotCreate)
+      #expect(!manager.fileExists(atPath: experiment.output + "/checkpoints/base.h5"))
+      let tight = attempt(largest)
+      #expect(tight.code == ExitCode.done && tight.warnings.contains { $0.contains("the disk has") })
+      // What lies there does not have to be written again.
+      try manager.removeItem(atPath: experiment.output + "/naive/results.json")
+      let again = attempt(largest)
+      #expect(again.code == ExitCode.done && !again.warnings.contains { $0.contains("the disk has") })
+
+      // Headers and what lies between entries are all that the estimate leaves out.
+      for (estimate, place) in zip(estimates, ["", "/naive"]) {
+        let checkpoints = experiment.output + place + "/checkpoints"
+        let files = try manager.contentsOfDirectory(atPath: checkpoints).filter { $0.hasSuffix(".h5") }
+        #expect(files.count == estimate.checkpoints)
+        let contents = try files.map { name in
+          try ArchiveReader(path: checkpoints + "/" + name).entries.reduce(0) { $0 + $1.byteCount }
+        }
+        let most = try #require(contents.max())
+        #expect((0.9...1.1).contains(Double(most) / Double(estimate.largest)), "\(contents) \(estimate)")
+      }
+    }
+  }
+
   /// A file-size limit between the checkpoints of stage ends and the larger ones within stages stands for a full disk.
   @Test(.enabled(if: Program.isBuilt, "the program was not built beside the tests"))
   func aCheckpointWithoutRoomIsLeftOut() throws {

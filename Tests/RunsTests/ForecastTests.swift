@@ -38,7 +38,7 @@ import Testing
       let (online, cached) = (try #require(variants["lwf"]), try #require(variants["cached"]))
       let kept = [online, cached].map { variant in variant.memory.parts.first { $0.name == "lwf" }?.bytes ?? 0 }
       #expect(kept[0] == parameters && kept[1] > parameters && (kept[1] - parameters) % 29 == 0)
-      #expect(cached.checkpointBytes == online.checkpointBytes)
+      #expect(cached.disk.bytes == online.disk.bytes)
       var seeds = plan
       seeds.seeds = [1, 2, 3]
       let thrice = try DryRun(seeds, assembly: Assembly(seeds, reuse: false))
