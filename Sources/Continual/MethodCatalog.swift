@@ -58,13 +58,18 @@ public struct StateOutline {
   public let store: ParameterStore
   /// Pasts that are consolidated by the end of the chain.
   public let pasts: Int
-  /// Input tokens of the longest stage, each counted once.
+  /// Input tokens that the longest stage comes to see, each counted once.
   public let stageTokens: Int
-  public init(store: ParameterStore, pasts: Int, stageTokens: Int) {
+  /// Tokens of all text that can become a past, which no budget can exceed.
+  public let textTokens: Int
+  public init(store: ParameterStore, pasts: Int, stageTokens: Int, textTokens: Int = .max) {
     self.store = store
     self.pasts = pasts
     self.stageTokens = stageTokens
+    self.textTokens = textTokens
   }
+  /// Tokens of real text that a method with such options buffers at most.
+  public func buffered(_ options: MethodOptions) -> Int { min(options.integer("budget_tokens") ?? 0, textTokens) }
   /// P
   public var parameters: Int { store.count }
 }

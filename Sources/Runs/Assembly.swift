@@ -69,12 +69,26 @@ public final class Assembly {
   /// The rows and steps of one stage of a plan that has this assembly's data.
   ///
   /// - Parameter plan: this assembly's, or one that differs in methods or in how long stages last
+  /// - Cost: packing all rows of the stage, once
   public func schedule(_ stage: Int, of plan: ExperimentPlan) -> StageSchedule {
-    StageSchedule(
-      data.stages[stage], plan.stages[stage].training, contextLength: subject.contextLength,
-      place: Schedule.Place(isFirst: stage == 0, isLast: stage + 1 == plan.stages.count + plan.laterStages),
+    let key = ScheduleKey(
+      stage: stage, training: plan.stages[stage].training, seed: plan.seed,
+      isLast: stage + 1 == plan.stages.count + plan.laterStages)
+    if let known = schedules.first(where: { $0.key == key }) { return known.schedule }
+    let schedule = StageSchedule(
+      data.stages[stage], key.training, contextLength: subject.contextLength,
+      place: Schedule.Place(isFirst: stage == 0, isLast: key.isLast),
       random: RandomStream(seed: plan.seed).forked("data", stage))
+    schedules.append((key, schedule))
+    return schedule
   }
+  private struct ScheduleKey: Equatable {
+    let stage: Int
+    let training: TrainingPlan
+    let seed: UInt64
+    let isLast: Bool
+  }
+  private var schedules: [(key: ScheduleKey, schedule: StageSchedule)] = []
 
   /// The language model an experiment starts from.
   public static func baseModel(_ plan: ExperimentPlan, on backend: any Backend) throws -> LoadedModel {

@@ -96,7 +96,7 @@ extension ChainRun {
       }
     }
     // Asked again with the damaged ones set aside, the answer is the same.
-    guard try !directory.holdsDamaged() else {
+    guard try files.isEmpty && !directory.holdsDamaged() else {
       throw RunError(
         ExitCode.missingInput, "\(directory.checkpoints): no checkpoint is whole", hint: "start over with --fresh")
     }

@@ -130,12 +130,17 @@ public final class ChainRun {
     for fact in assembly.data.notes { try note(fact) }
     try notePrecision()
     // Before what may take minutes; nothing is lost but measuring.
-    if StopSignal.stopRequested { return .interrupted("signal") }
+    if StopSignal.stopRequested { return try stopAtBase() }
     if plan.evaluate.at.contains(.base) { try measure(after: "base") }
-    if StopSignal.stopRequested { return .interrupted("signal") }
+    if StopSignal.stopRequested { return try stopAtBase() }
     try consolidate(past: 0, name: "base")
     if options.savesStageEnds { try save(position) }
     return nil
+  }
+
+  private func stopAtBase() throws -> ChainOutcome {
+    try ledger.append(.interrupted(reason: "signal", stage: "", step: 0))
+    return .interrupted("signal")
   }
 
   // MARK: Measuring

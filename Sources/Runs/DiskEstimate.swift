@@ -32,7 +32,11 @@ public struct DiskEstimate: Sendable {
       most = max(most, end + optimizer.moments + optimizer.adapter)
     }
     let ends = 1 + variant.stages.count
+    // Stage ends keep what the next stage goes on with.
+    let moments = variant.stages.dropFirst().filter(\.training.keepsOptimizerState).reduce(0) {
+      $0 + MemoryEstimate.optimizerState($1, assembly).moments
+    }
     let kept = min(max(1, variant.checkpoint.saveTotalLimit), within)
-    (checkpoints, bytes, largest) = (ends + kept, ends * end + kept * most, most)
+    (checkpoints, bytes, largest) = (ends + kept, ends * end + moments + kept * most, most)
   }
 }

@@ -32,10 +32,21 @@ public final class ExperimentRun {
     // What is there goes only once the inputs of the new run have been read.
     let assembled = fresh ? try Assembly(plan.withSeed(plan.seeds[0]), reuse: !plan.compare.isEmpty) : nil
     if let assembled { try requireFit(assembled) }
-    if fresh { try clear() }
+    if fresh {
+      // A variant's own plan.yaml may be running by itself.
+      for own in variants.flatMap({ seedPlans($0.plan) }) where own.outputDirectory != plan.outputDirectory {
+        if FileManager.default.fileExists(atPath: own.outputDirectory) {
+          _ = try DirectoryLock(directory: own.outputDirectory)
+        }
+      }
+      try clear()
+    }
     try refuseOtherPlan(directory)
     if try variants.allSatisfy({ variant in try seedPlans(variant.plan).allSatisfy { try isFinished($0) } }) {
       observer.message("already complete: \(plan.outputDirectory)")
+      if !FileManager.default.fileExists(atPath: directory.plan) {
+        try AtomicFile.write(plan.yaml(), to: directory.plan)
+      }
       try conclude()
       return try exitCode()
     }
@@ -142,7 +153,8 @@ public final class ExperimentRun {
   /// - Throws: `RunError` (73) where not even one checkpoint finds room; warns where not all will
   private func requireDisk(_ assembly: Assembly) throws {
     guard let free = freeDisk(plan.outputDirectory) else { return }
-    let estimates = variants.map { DiskEstimate($0.plan, assembly: assembly) }
+    let pending = try variants.filter { try seedPlans($0.plan).contains { try !isFinished($0) } }
+    let estimates = pending.map { DiskEstimate($0.plan, assembly: assembly) }
     let largest = estimates.map(\.largest).max() ?? 0
     guard free >= largest else {
       throw RunError(
@@ -151,18 +163,32 @@ public final class ExperimentRun {
         hint: "free some, or choose another output_dir")
     }
     let wanted = largest + plan.seeds.count * estimates.reduce(0) { $0 + $1.bytes }
-    let there = RunDirectory(plan.outputDirectory).checkpointBytes
+    let there = pending.flatMap { seedPlans($0.plan) }.reduce(0) {
+      $0 + RunDirectory($1.outputDirectory).checkpointBytes
+    }
     if free < wanted - there {
       observer.warning(
         "the disk has \(free >> 20) MiB, all checkpoints of the run need about \((wanted - there) >> 20) MiB")
     }
   }
 
+  /// Whether any chain of a plan, wherever its `outputDirectory` was, has come as far as a checkpoint in a folder.
+  public static func hasBegun(_ plan: ExperimentPlan, at folder: String) throws -> Bool {
+    var here = plan
+    here.outputDirectory = folder
+    let variants = [here] + plan.compare.compactMap { here.variant($0.name) }
+    return try variants.contains { variant in
+      try plan.seeds.contains { seed in
+        try RunDirectory(variant.withSeed(seed).outputDirectory).hasBegun(stages: plan.stages.map(\.name))
+      }
+    }
+  }
+
   /// Refuses to continue a run of another plan, if it came as far as a checkpoint.
   private func refuseOtherPlan(_ directory: RunDirectory) throws {
-    guard directory.holdsProgress else { return }
     guard FileManager.default.fileExists(atPath: directory.plan) else { return try refuseOtherCheckpoints() }
     let earlier = try ExperimentPlan.load(directory.plan, checkingFiles: false)
+    guard try Self.hasBegun(earlier, at: plan.outputDirectory) else { return }
     let differences = plan.resumeCompatibilityDifferences(earlier)
     guard differences.isEmpty else {
       throw RunError(
@@ -179,9 +205,12 @@ public final class ExperimentRun {
       let folder = RunDirectory(own.outputDirectory)
       guard let file = try folder.checkpointFiles(stages: own.stages.map(\.name)).first else { continue }
       let path = folder.checkpoints + "/" + file.name
-      // A damaged one has its turn when the chain resumes.
-      guard let archive = try? ArchiveReader(path: path) else { continue }
-      try ChainRun.refuseOtherPlan(than: own, ArchiveStateReader(archive), path: path)
+      do {
+        try ChainRun.refuseOtherPlan(than: own, ArchiveStateReader(ArchiveReader(path: path)), path: path)
+      } catch let error as ArchiveError where error.kind == .damaged {
+        // Its turn is when the chain resumes.
+        continue
+      }
     }
   }
 

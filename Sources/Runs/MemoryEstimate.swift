@@ -137,7 +137,10 @@ extension StateOutline {
     self.init(
       store: assembly.subject.network.parameters,
       pasts: plan.stages.count - (isNew ? 1 : 0) + (isOver ? 1 : 0),
-      stageTokens: assembly.data.stages.map(\.inputTokens).max() ?? 0)
+      stageTokens: assembly.data.stages.indices.map {
+        min(assembly.data.stages[$0].inputTokens, assembly.schedule($0, of: plan).inputTokens)
+      }.max() ?? 0,
+      textTokens: ([assembly.data.base] + assembly.data.stages).reduce(0) { $0 + $1.inputTokens })
   }
 }
 

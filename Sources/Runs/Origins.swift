@@ -15,6 +15,8 @@ import TensorCore
 public struct Origins: Equatable, Sendable {
   /// Parameters in the order of the layout.
   let base: String
+  /// Of a classifier, whose sets are told by their pixels.
+  private let hasImages: Bool
   /// Configuration and tokenizer; nil in files of before they were kept, as the two below.
   let model: String?
   let baseData: String
@@ -26,6 +28,7 @@ public struct Origins: Equatable, Sendable {
   /// To be asked for while the parameters are those of the base.
   init(_ assembly: Assembly) {
     let subject = assembly.subject
+    hasImages = subject.languageModel == nil
     base = assembly.parametersHash()
     model = SHA256.hash(subject.configurationText)
     baseData = Self.hash(assembly.data.base.examples, assembly.data.base.weights, subject)
@@ -43,7 +46,7 @@ public struct Origins: Equatable, Sendable {
     guard let base = json["base_model"]?.string, let baseData = json["base_data"]?.string,
       let stages = json["stages"]?.array?.compactMap(\.string)
     else { return nil }
-    (self.base, self.baseData, self.stages) = (base, baseData, stages)
+    (self.base, self.baseData, self.stages, hasImages) = (base, baseData, stages, false)
     model = json["model"]?.string
     validation = json["validation"]?.array?.compactMap(\.string)
     probes = json["probes"]?.array?.compactMap(\.string)
@@ -62,7 +65,9 @@ public struct Origins: Equatable, Sendable {
     func lines(_ kind: String, _ names: [String], _ hashes: [String]?) -> [String] {
       zip(names, hashes ?? []).map { "SHA-256 of \(kind) \($0): \($1)" }
     }
-    return ["SHA-256 of the base's parameters: \(base)", "SHA-256 of base_data: \(baseData)"]
+    // A new model's parameters are another seed's, too.
+    let model = plan.seeds.count > 1 && plan.baseModel.isNew ? [] : ["SHA-256 of the base's parameters: \(base)"]
+    return model + ["SHA-256 of base_data: \(baseData)"]
       + lines("the data of stage", plan.stages.map(\.name), stages) + lines("probe", plan.probes.map(\.name), probes)
   }
 
@@ -96,7 +101,9 @@ public struct Origins: Equatable, Sendable {
     var changed: [String] = []
     if !ignoringBase, earlier.base != base { changed.append("base_model") }
     if let other = earlier.model, other != model { changed.append("base_model's configuration or tokenizer") }
-    if earlier.baseData != baseData { changed.append("base_data") }
+    // Sets of images were told otherwise in files of before models were.
+    let isComparable = !hasImages || earlier.model != nil
+    if isComparable, earlier.baseData != baseData { changed.append("base_data") }
     func compare(_ names: [String], _ mine: [String]?, _ theirs: [String]?, _ what: (String) -> String) {
       guard let mine, let theirs else { return }
       for (index, name) in names.enumerated()
@@ -104,7 +111,7 @@ public struct Origins: Equatable, Sendable {
         changed.append(what(name))
       }
     }
-    let stageNames = Array(plan.stages.prefix(begun).map(\.name))
+    let stageNames = isComparable ? plan.stages.prefix(begun).map(\.name) : []
     compare(stageNames, stages, earlier.stages) { "the data of stage \($0)" }
     compare(stageNames, validation, earlier.validation) { "the validation rows of stage \($0)" }
     compare(plan.probes.map(\.name), probes, earlier.probes) { "probe \($0)" }

@@ -1,6 +1,7 @@
 // The folder of a run: names, the newest whole checkpoint, what is kept.
 import Archive
 import Foundation
+import Ledger
 import StrictJSON
 
 /// Where in a chain a checkpoint stands.
@@ -50,21 +51,17 @@ public struct RunDirectory: Sendable {
     return stages[position.stage] + "-" + String(repeating: "0", count: max(0, 6 - digits.count)) + digits + ".h5"
   }
 
-  /// Whether a run below here, of any variant and seed, has come as far as a checkpoint or a result.
-  public var holdsProgress: Bool {
-    guard let walk = FileManager.default.enumerator(atPath: path) else { return false }
-    return walk.contains { entry in
-      guard let name = entry as? String else { return false }
-      return name.hasSuffix(".h5") || (name as NSString).lastPathComponent == "results.json"
-    }
+  /// Whether a chain here has come as far as a checkpoint or its end.
+  func hasBegun(stages: [String]) throws -> Bool {
+    if try !checkpointFiles(stages: stages).isEmpty { return true }
+    guard let status = try? RunResults.read(results).status else { return false }
+    return status != .interrupted
   }
 
-  /// Bytes of all checkpoints below here.
+  /// Bytes of all checkpoints here.
   var checkpointBytes: Int {
-    guard let walk = FileManager.default.enumerator(atPath: path) else { return 0 }
-    return walk.reduce(0) { sum, entry in
-      guard let name = entry as? String, name.hasSuffix(".h5") else { return sum }
-      let attributes = try? FileManager.default.attributesOfItem(atPath: path + "/" + name)
+    ((try? checkpointNames()) ?? []).reduce(0) { sum, name in
+      let attributes = try? FileManager.default.attributesOfItem(atPath: checkpoints + "/" + name)
       return sum + (attributes?[.size] as? Int ?? 0)
     }
   }

@@ -53,12 +53,11 @@ struct RunCommand: ParsableCommand {
 
   /// A run that was moved or copied has a plan that names the old place, where it would silently begin anew.
   private func requirePlace(_ plan: ExperimentPlan) throws {
-    let url = URL(fileURLWithPath: file).resolvingSymlinksInPath()
-    let folder = url.deletingLastPathComponent().path
-    guard url.lastPathComponent == "plan.yaml", !overrides.contains(where: { $0.hasPrefix("output_dir=") }),
-      folder != URL(fileURLWithPath: plan.outputDirectory).resolvingSymlinksInPath().path,
-      RunDirectory(folder).holdsProgress
-    else { return }
+    func real(_ path: String) -> String { URL(fileURLWithPath: path).resolvingSymlinksInPath().path }
+    // A written plan names the experiment file that it came from.
+    guard real(plan.file) != real(file), !overrides.contains(where: { $0.hasPrefix("output_dir=") }) else { return }
+    let folder = URL(fileURLWithPath: real(file)).deletingLastPathComponent().path
+    guard folder != real(plan.outputDirectory), try ExperimentRun.hasBegun(plan, at: folder) else { return }
     throw RunError(
       Runs.ExitCode.configuration, "\(file): the run that lies here was at \(plan.outputDirectory)",
       hint: "add output_dir=\(folder) to go on here, or another one to start anew")

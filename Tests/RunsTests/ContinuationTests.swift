@@ -233,6 +233,29 @@ import Tuning
     }
   }
 
+  /// A name that people give experiments, too.
+  @Test(.enabled(if: Program.isBuilt, "the program was not built beside the tests"))
+  func anExperimentMayBeCalledPlan() throws {
+    try withTemporaryDirectory { folder in
+      let experiment = try TinyExperiment(in: folder, methods: "[]")
+      let file = folder + "/plan.yaml"
+      let yaml = try String(contentsOfFile: experiment.file, encoding: .utf8)
+      try yaml.replacing("output_dir: run\n", with: "").write(toFile: file, atomically: true, encoding: .utf8)
+      for _ in 1...2 { #expect(try Program.run("run", file, "--quiet").code == 0) }
+    }
+  }
+
+  @Test func aLinkedFolderIsHeldToItsPlan() throws {
+    try withTemporaryDirectory { folder in
+      let experiment = try TinyExperiment(in: folder, methods: "[]")
+      try manager.createDirectory(atPath: folder + "/elsewhere", withIntermediateDirectories: true)
+      try manager.createSymbolicLink(atPath: experiment.output, withDestinationPath: folder + "/elsewhere")
+      try experiment.run()
+      let other = code { try experiment.run(["training.learning_rate=5e-3"]) }
+      #expect(other.code == ExitCode.configuration && other.text.contains("learning_rate"), "\(other)")
+    }
+  }
+
   @Test func roomIsLookedForBeforeTheFirstStep() throws {
     try withTemporaryDirectory { folder in
       let experiment = try TinyExperiment(in: folder, compare: "{ naive: [] }")

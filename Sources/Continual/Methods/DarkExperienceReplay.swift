@@ -110,7 +110,7 @@ public final class DarkExperienceReplay: ConfigurableMethod {
   }
   public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
     // Two buffers with the same sequences, one of them with logits.
-    (16 + 8 * (options.integer("top_k") ?? 0)) * (options.integer("budget_tokens") ?? 0)
+    (16 + 8 * (options.integer("top_k") ?? 0)) * chain.buffered(options)
   }
   /// Two draws, one for each of its losses.
   public static func rehearsedPerToken(_ options: MethodOptions) -> Double {

@@ -88,7 +88,7 @@ public final class ExperienceReplay: ConfigurableMethod {
     return 1 + 2.0 / 3 * Double(options.integer("candidates") ?? 1) * rehearsedPerToken(options)
   }
   public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
-    (8 + Distillation.bytesPerToken(options)) * (options.integer("budget_tokens") ?? 0)
+    (8 + Distillation.bytesPerToken(options)) * chain.buffered(options)
   }
 
   public func stageWillBegin(_ scope: StageScope) throws {

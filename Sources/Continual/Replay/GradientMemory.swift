@@ -177,7 +177,7 @@ public protocol GradientMemoryMethod: ConfigurableMethod {
 
 extension GradientMemoryMethod {
   public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
-    8 * (options.integer("budget_tokens") ?? 0)
+    8 * chain.buffered(options)
   }
   /// The parameters before the step, and a gradient for each past (A-GEM: one for all).
   public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {

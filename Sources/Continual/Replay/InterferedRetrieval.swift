@@ -36,6 +36,8 @@ final class InterferedRetrieval {
       ranked = rises.indices.sorted { (-rises[$0], $0) < (-rises[$1], $1) }
       return ranked
     }
+    // A step that is no number would leave its mark on the facts of the whole stage.
+    guard rises.allSatisfy(\.isFinite) else { return exemplars }
     seen.count += rises.count
     seen.rise += rises.reduce(0, +)
     drawn.count += exemplars.count
