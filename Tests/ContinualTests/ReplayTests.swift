@@ -13,17 +13,24 @@ import Training
     Exemplar(inputs: [Int32](repeating: Int32(id), count: length), targets: [Int32](repeating: 1, count: length))
   }
 
-  /// Every sequence is kept with probability capacity/n; also when it came in an earlier batch of offers.
-  @Test func inclusionIsUniform() {
+  /// Every sequence is kept with probability capacity/n; also when it came in an earlier batch of offers, and when the
+  /// buffer was saved and restored in between.
+  @Test(arguments: [false, true]) func inclusionIsUniform(isResumed: Bool) throws {
     let (n, capacity, trials) = (40, 10, 4_000)
     var counts = [Int](repeating: 0, count: n)
     for trial in 0..<trials {
-      var buffer = ReplayBuffer(budgetTokens: capacity, selection: .reservoir)
+      var rehearsal = Rehearsal(ratio: 0.5, budgetTokens: capacity, selection: .reservoir)
       let random = RandomStream(seed: UInt64(trial))
-      buffer.offer((0..<25).map { exemplar($0) }, past: 0, random: random.forked("a"))
-      buffer.offer((25..<n).map { exemplar($0) }, past: 1, random: random.forked("b"))
-      #expect(buffer.items.count == capacity && buffer.seen == n)
-      for item in buffer.items { counts[Int(item.exemplar.inputs[0])] += 1 }
+      rehearsal.offer((0..<25).map { exemplar($0) }, past: 0, random: random.forked("a"))
+      if isResumed {
+        let state = MemoryState()
+        rehearsal.write(to: state)
+        rehearsal = Rehearsal(ratio: 0.5, budgetTokens: capacity, selection: .reservoir)
+        try rehearsal.restore(from: state)
+      }
+      rehearsal.offer((25..<n).map { exemplar($0) }, past: 1, random: random.forked("b"))
+      #expect(rehearsal.buffer.items.count == capacity && rehearsal.buffer.seen == n)
+      for item in rehearsal.buffer.items { counts[Int(item.exemplar.inputs[0])] += 1 }
     }
     let wanted = Double(trials * capacity) / Double(n)
     // Each count is binomial with variance wanted·(1 − capacity/n).
