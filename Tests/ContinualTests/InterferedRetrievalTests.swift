@@ -223,4 +223,20 @@ private struct SequenceWorld {
       try ExperienceReplay(ratio: 0.3, budgetTokens: 200, selection: .reservoir, candidates: 3).restore(from: state)
     }
   }
+
+  /// Where the virtual step is no number, candidates are drawn all the same, and the stage's figures do not know of it.
+  @Test func aStepThatIsNoNumberLeavesNoMark() throws {
+    let world = SequenceWorld()
+    let replay = try world.replay(0.5, budget: 24, candidates: 4, world.rows.exemplars)
+    _ = world.compose(world.opposed(4), replay)
+    let before = facts(replay)
+    let values = world.store.values.toArray()
+    world.store.values.assign(values.map { _ in Float.nan })
+    #expect(world.compose(world.opposed(4), replay).rehearsed.count == 4)
+    world.store.values.assign(values)
+    #expect(facts(replay)["retrieval_candidates"] == before["retrieval_candidates"])
+    #expect(facts(replay)["retrieval_rise"] == before["retrieval_rise"])
+    _ = world.compose(world.opposed(4), replay)
+    #expect(facts(replay)["retrieval_rise"]?.isFinite == true)
+  }
 }
