@@ -70,23 +70,20 @@ ewc() {
 part_ewc15() { ewc ewc15 "$1" --model stories15m --steps 9; }
 part_ewc124() { ewc ewc124 "$1" --model gpt2 --steps 5; }
 
-# 2048 tokens a step at every length.
+# 2048 tokens a step at every length; own training steps are taken in turn with the passes.
 part_fisher() {
-  local length batch
+  local length batch precision
   for length in 128 256 512; do
     batch=$((2048 / length))
     local shape=(--model stories15m --batch "$batch" --seq "$length" --steps 3)
     local case="B$batch T$length"
-    reading fisher "$case" "retain fp32" "$1" bench fisher "${shape[@]}"
-    reading fisher "$case" "retain sampled fp32" "$1" bench fisher "${shape[@]}" --labels sampled
-    reading fisher "$case" "retain position fp32" "$1" bench fisher "${shape[@]}" --unit position
-    reading fisher "$case" "retain training fp32" "$1" bench train "${shape[@]}"
-    if retain_has_bf16 fisher; then
-      reading fisher "$case" "retain bf16" "$1" bench fisher "${shape[@]}" --precision bf16
-      reading fisher "$case" "retain sampled bf16" "$1" bench fisher "${shape[@]}" --labels sampled --precision bf16
-      reading fisher "$case" "retain position bf16" "$1" bench fisher "${shape[@]}" --unit position --precision bf16
-      reading fisher "$case" "retain training bf16" "$1" bench train "${shape[@]}" --precision bf16
-    fi
+    for precision in fp32 bf16; do
+      [[ $precision = fp32 ]] || retain_has_bf16 fisher || continue
+      local own=("${shape[@]}" --precision "$precision" --beside-training)
+      reading fisher "$case" "retain $precision" "$1" bench fisher "${own[@]}"
+      reading fisher "$case" "retain sampled $precision" "$1" bench fisher "${own[@]}" --labels sampled
+      reading fisher "$case" "retain position $precision" "$1" bench fisher "${own[@]}" --unit position
+    done
     reading fisher "$case" "torch loop fp32" "$1" peer fisher --how loop "${shape[@]}"
     reading fisher "$case" "torch loop bf16" "$1" peer fisher --how loop "${shape[@]}" --precision bf16
     reading fisher "$case" "torch vmap fp32" "$1" peer fisher --how vmap "${shape[@]}"

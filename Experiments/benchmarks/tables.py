@@ -181,13 +181,10 @@ def fisher(s):
         for side in s.sides("fisher", case):
             own = f"retain {precision(side)}"
             ours = side.startswith("retain")
-            if side.startswith("retain training"):
-                continue
-            training = f"retain training {precision(side)}"
             rows.append([
                 case, side, seconds(s.spread("fisher", case, side)),
                 number(s.median("fisher", case, side, "tokens_per_second")),
-                s.ratio("fisher", case, training, side).show() if ours else "",
+                s.spread("fisher", case, side, "ratio_to_training").show(3) if ours else "",
                 "" if ours else s.ratio("fisher", case, side, own).show(),
                 number(s.median("fisher", case, side, "peak_rss_mb"))])
     return table(["case", "side", "seconds", "tokens/s", "÷ own training's tokens/s",

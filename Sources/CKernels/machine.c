@@ -1,4 +1,4 @@
-// What vector instructions this processor has, and giving its memory back.
+// What vector instructions this processor has, and what the heap keeps of its memory.
 #include "internal.h"
 
 #if defined(__GLIBC__)
@@ -20,5 +20,14 @@ int ck_processor_level(void) {
 void ck_memory_trim(void) {
 #if defined(__GLIBC__)
   malloc_trim(0);
+#endif
+}
+
+// The C library's own limits follow what is freed: a product's working space at the top of the heap would be given
+// back and cleared anew in every step.
+void ck_memory_keep(void) {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
 #endif
 }

@@ -35,8 +35,16 @@ void ck_vector_square(const float *x, float *y, long count) {
   for (long i = 0; i < count; i++) y[i] = x[i] * x[i];
 }
 CK_DISPATCHED
+void ck_vector_square_rounded(const float *restrict x, uint16_t *restrict rounded, long count) {
+  for (long i = 0; i < count; i++) rounded[i] = ck_bf16(x[i] * x[i]);
+}
+// Rows of a tile lie on pages of their own, where the processor does not fetch ahead.
+enum { AHEAD = 8 };
+CK_DISPATCHED
 void ck_vector_square_tile(const float *restrict x, long stride, float *restrict y, long rows, long columns) {
   for (long r = 0; r < rows; r++, x += stride, y += columns) {
+    if (r + AHEAD < rows)
+      for (long i = 0; i < columns; i += 16) __builtin_prefetch(x + AHEAD * stride + i);
     for (long i = 0; i < columns; i++) y[i] = x[i] * x[i];
   }
 }
@@ -44,6 +52,8 @@ CK_DISPATCHED
 void ck_vector_square_tile_rounded(const uint16_t *restrict x, long stride, uint16_t *restrict y, long rows,
                                    long columns) {
   for (long r = 0; r < rows; r++, x += stride, y += columns) {
+    if (r + AHEAD < rows)
+      for (long i = 0; i < columns; i += 32) __builtin_prefetch(x + AHEAD * stride + i);
     for (long i = 0; i < columns; i++) {
       float value = ck_from_bf16(x[i]);
       y[i] = ck_bf16(value * value);

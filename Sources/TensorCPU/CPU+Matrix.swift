@@ -86,43 +86,20 @@ extension CPUBackend {
     var whole = ProductShape(
       m: m, n: n, k: k, strideA: a.stride, strideB: b.stride, strideC: c.stride, transposeA: transposeA,
       transposeB: transposeB, accumulate: accumulate, isBF16: false)
-    let isSmall = whole.isSmall
-    whole.isBF16 = usesBF16 && !isSmall
+    whole.isBF16 = usesBF16 && !whole.isSmall
     let (left, right) = (operand(a, isBF16: whole.isBF16), operand(b, isBF16: whole.isBF16))
-    let cut = whole.cut
-    func shape(_ row: Int, _ column: Int, _ term: Int) -> ProductShape {
-      var part = whole
-      (part.m, part.n, part.k) = (cut.rows.size(row), cut.columns.size(column), cut.terms.size(term))
-      if term > 0 { (part.strideC, part.accumulate) = (n, false) }
-      return part
-    }
-    // The last of a kind may be smaller, and the first sum over terms lies elsewhere: twelve shapes at most.
-    func kind(_ row: Int, _ column: Int, _ term: Int) -> Int {
-      let place = (row == cut.rows.count - 1 ? 1 : 0) + (column == cut.columns.count - 1 ? 2 : 0)
-      return place + (term == 0 ? 0 : term == cut.terms.count - 1 ? 4 : 8)
-    }
-    var prepared = [PreparedProduct?](repeating: nil, count: isSmall ? 0 : 12)
-    if !isSmall {
-      for row in stride(from: 0, to: cut.rows.count, by: max(1, cut.rows.count - 1)) {
-        for column in stride(from: 0, to: cut.columns.count, by: max(1, cut.columns.count - 1)) {
-          for term in 0..<cut.terms.count where prepared[kind(row, column, term)] == nil {
-            prepared[kind(row, column, term)] = products.product(shape(row, column, term))
-          }
-        }
-      }
-    }
-    let ready = prepared
+    let chunks = ProductChunks(whole, from: products)
+    let cut = chunks.cut
     // The first sum over terms goes where the whole belongs, the others beside it; they are added in order.
     let others = cut.terms.count > 1 ? empty((cut.terms.count - 1) * m, n) : nil
     workers.run(cut.count) { index in
       let (term, place) = index.quotientAndRemainder(dividingBy: cut.rows.count * cut.columns.count)
       let (column, row) = place.quotientAndRemainder(dividingBy: cut.rows.count)
-      let part = shape(row, column, term)
+      let part = chunks.shape(row, column, term)
       let (i, j, l) = (cut.rows.begin(row), cut.columns.begin(column), cut.terms.begin(term))
       let target = others.map { term == 0 ? c.base : $0.base + (term - 1) * m * n } ?? c.base
       run(
-        isSmall ? nil : ready[kind(row, column, term)], part, left, transposeA ? l * a.stride + i : i * a.stride + l,
-        right,
+        chunks.prepared(row, column, term), part, left, transposeA ? l * a.stride + i : i * a.stride + l, right,
         transposeB ? j * b.stride + l : l * b.stride + j, target + i * part.strideC + j)
     }
     guard let others else { return }
@@ -192,14 +169,21 @@ extension CPUBackend {
       "squares of [\(a.rows), \(a.columns)] and [\(b.rows), \(b.columns)] into [\(f.rows), \(f.columns)]")
     // What is wide, the logits above all, is squared tile by tile in cache; beside it the other operand is small.
     guard a.columns >= b.columns, b.columns <= Self.squaredBeside, a.columns > Self.squaredTile, a.rows > 0 else {
-      return multiply(squared(a), transposed: true, squared(b), transposed: false, into: f, accumulate: true)
+      let whole = ProductShape(
+        m: f.rows, n: f.columns, k: a.rows, strideA: a.columns, strideB: b.columns, strideC: f.stride,
+        transposeA: true, transposeB: false, accumulate: true, isBF16: usesBF16)
+      // Rounded squares alone serve only where all of the product is prepared for them.
+      let isBF16 = usesBF16 && !whole.isSmall && ProductChunks(whole, from: products).isPrepared
+      return multiply(
+        squared(a, isBF16: isBF16), transposed: true, squared(b, isBF16: isBF16), transposed: false, into: f,
+        accumulate: true)
     }
     overwriting(f)
-    let other = squared(b)
-    let (width, height) = (Self.squaredTile, min(Self.squaredRows, a.rows))
+    let parts = (a.rows + Self.squaredRows - 1) / Self.squaredRows
+    let (width, height) = (Self.squaredTile, (a.rows + parts - 1) / parts)
     func shape(_ columns: Int, _ rows: Int, isBF16: Bool) -> ProductShape {
       ProductShape(
-        m: columns, n: b.columns, k: rows, strideA: columns, strideB: other.stride, strideC: f.stride,
+        m: columns, n: b.columns, k: rows, strideA: columns, strideB: b.columns, strideC: f.stride,
         transposeA: true, transposeB: false, accumulate: true, isBF16: isBF16)
     }
     func prepared(isBF16: Bool) -> [ProductShape: PreparedProduct?] {
@@ -216,7 +200,7 @@ extension CPUBackend {
     let rounded = usesBF16 ? prepared(isBF16: true) : [:]
     let isBF16 = usesBF16 && rounded.values.allSatisfy { $0 != nil }
     let ready = isBF16 ? rounded : prepared(isBF16: false)
-    let (left, right) = (operand(a, isBF16: isBF16), operand(other, isBF16: isBF16))
+    let (left, right) = (operand(a, isBF16: isBF16), operand(squared(b, isBF16: isBF16), isBF16: isBF16))
     overRows(a.columns, height: width) { columns in
       let tile = empty(height, width)
       let squares = Operand(
@@ -231,7 +215,7 @@ extension CPUBackend {
           ck_vector_square_tile(left.exact + from, a.stride, tile.base, shape.k, shape.m)
         }
         run(
-          ready[shape] ?? nil, shape, squares, 0, right, first * other.stride, f.base + columns.lowerBound * f.stride)
+          ready[shape] ?? nil, shape, squares, 0, right, first * right.stride, f.base + columns.lowerBound * f.stride)
       }
     }
   }
@@ -244,11 +228,21 @@ extension CPUBackend {
   /// squares that it had better be cut into fewer chunks.
   private static let squaredBeside = 1024
 
-  private func squared(_ x: Tensor) -> Tensor {
+  /// The squares for a product; with `isBF16` its rounded form is all there is of them.
+  private func squared(_ x: Tensor, isBF16: Bool) -> Tensor {
     let y = empty(x.rows, x.columns)
+    let rounded = isBF16 ? y.storage.roundedStorage() : nil
     overRows(x.rows, height: height(columns: x.columns)) { rows in
-      for row in rows { ck_vector_square(x.base + row * x.stride, y.base + row * y.stride, x.columns) }
+      for row in rows {
+        let (from, to) = (x.base + row * x.stride, row * y.stride)
+        if let rounded {
+          ck_vector_square_rounded(from, rounded.bfloat16 + to, x.columns)
+        } else {
+          ck_vector_square(from, y.base + to, x.columns)
+        }
+      }
     }
+    y.storage.rounded = rounded
     return y
   }
 }

@@ -23,8 +23,9 @@ public final class CPUBackend: Backend {
   ///   - threads: workers, the caller included; nil for all processors that this process may use
   ///   - precision: numbers in products; see `precision`
   public init(threads: Int? = nil, precision: Precision = .fp32) {
-    // Set once for the process: our pool is the only one that schedules.
+    // For the whole process: our pool is the only one that schedules.
     openblas_set_num_threads(1)
+    ck_memory_keep()
     pool = BufferPool()
     products = ProductCache()
     workers = ThreadPool(threads: threads ?? Self.availableProcessors)

@@ -100,6 +100,55 @@ struct ProductCut {
   var count: Int { rows.count * columns.count * terms.count }
 }
 
+/// A product in chunks, each prepared unless OpenBLAS has to compute it.
+struct ProductChunks: Sendable {
+  let cut: ProductCut
+  private let whole: ProductShape
+  /// By kind: the last of its row, column or sum may be smaller, and the first sum over terms lies elsewhere.
+  private var ready: [PreparedProduct?]
+
+  init(_ whole: ProductShape, from products: ProductCache) {
+    self.whole = whole
+    cut = whole.cut
+    ready = [PreparedProduct?](repeating: nil, count: whole.isSmall ? 0 : 12)
+    guard !whole.isSmall else { return }
+    forEachKind { row, column, term in
+      if ready[kind(row, column, term)] == nil {
+        ready[kind(row, column, term)] = products.product(shape(row, column, term))
+      }
+    }
+  }
+
+  private func forEachKind(_ body: (_ row: Int, _ column: Int, _ term: Int) -> Void) {
+    for row in stride(from: 0, to: cut.rows.count, by: max(1, cut.rows.count - 1)) {
+      for column in stride(from: 0, to: cut.columns.count, by: max(1, cut.columns.count - 1)) {
+        for term in 0..<cut.terms.count { body(row, column, term) }
+      }
+    }
+  }
+  private func kind(_ row: Int, _ column: Int, _ term: Int) -> Int {
+    let place = (row == cut.rows.count - 1 ? 1 : 0) + (column == cut.columns.count - 1 ? 2 : 0)
+    return place + (term == 0 ? 0 : term == cut.terms.count - 1 ? 4 : 8)
+  }
+
+  func shape(_ row: Int, _ column: Int, _ term: Int) -> ProductShape {
+    var part = whole
+    (part.m, part.n, part.k) = (cut.rows.size(row), cut.columns.size(column), cut.terms.size(term))
+    if term > 0 { (part.strideC, part.accumulate) = (whole.n, false) }
+    return part
+  }
+  func prepared(_ row: Int, _ column: Int, _ term: Int) -> PreparedProduct? {
+    ready.isEmpty ? nil : ready[kind(row, column, term)]
+  }
+  /// Whether no chunk is left to OpenBLAS.
+  var isPrepared: Bool {
+    guard !ready.isEmpty else { return false }
+    var isPrepared = true
+    forEachKind { row, column, term in isPrepared = isPrepared && ready[kind(row, column, term)] != nil }
+    return isPrepared
+  }
+}
+
 /// The shapes that were used last; asked by the one thread that hands out work.
 ///
 /// - Cost: about 50 KB a shape; the least recently used goes where `capacity` is exceeded

@@ -32,6 +32,8 @@ struct Bench {
   let variant: ElasticWeightConsolidation.Variant
   /// Of `fisher`.
   let recipe: FisherRecipe
+  /// Whether `fisher` takes training steps in turn with its passes.
+  let besideTraining: Bool
 
   var tokens: Int { batch * length }
   /// Tokens of every document of a step.
@@ -89,16 +91,18 @@ struct Bench {
     return Self.median(try (0..<steps).map { _ in try Self.seconds(step) })
   }
   /// Medians of two kinds of step taken in turn, and the median of the second's time ÷ the first's in each turn.
-  func medians(_ first: @escaping () -> Void, _ second: @escaping () -> Void) -> (Double, Double, ratio: Double) {
-    let turns = turns([first, second])
+  func medians(
+    _ first: @escaping () -> Void, _ second: @escaping () -> Void
+  ) throws -> (Double, Double, ratio: Double) {
+    let turns = try turns([first, second])
     return (
       Self.median(turns.map { $0[0] }), Self.median(turns.map { $0[1] }), Self.median(turns.map { $0[1] / $0[0] })
     )
   }
   /// Seconds of each kind of step, turn by turn.
-  private func turns(_ kinds: [() -> Void]) -> [[Double]] {
-    for _ in 0..<2 { for step in kinds { step() } }
-    return (0..<steps).map { _ in kinds.map { Self.seconds($0) } }
+  private func turns(_ kinds: [() throws -> Void]) throws -> [[Double]] {
+    for _ in 0..<2 { for step in kinds { try step() } }
+    return try (0..<steps).map { _ in try kinds.map { try Self.seconds($0) } }
   }
   private static func seconds(_ step: () throws -> Void) rethrows -> Double {
     let begun = Machine.seconds
@@ -159,7 +163,8 @@ struct Bench {
     let method = try consolidated(model, pasts: pasts)
     // Between processes the same step differs by more than pasts could cost, so one past is asked in this one.
     let single = pasts > 1 ? try consolidated(model, pasts: 1) : nil
-    let turns = turns([{ step([]) }] + (single.map { one in [{ step(one.pulls) }] } ?? []) + [{ step(method.pulls) }])
+    let turns = try turns(
+      [{ step([]) }] + (single.map { one in [{ step(one.pulls) }] } ?? []) + [{ step(method.pulls) }])
     let all = single == nil ? 1 : 2
     let seconds = Self.median(turns.map { $0[all] })
     return BenchResult(
@@ -188,20 +193,35 @@ struct Bench {
     return method
   }
 
+  /// One pass over a batch; in turn with training steps at rate 0, which leave the model as it is, where asked.
   private func fisher() throws -> BenchResult {
     let model = try transformer()
     let batch = trainingBatches()[0]
     let losses = model.negativeLogLikelihoods(batch, on: backend)
     var estimate: FisherEstimate?
-    let seconds = try median {
+    func pass() throws {
       estimate = try DiagonalFisher.estimate(
         model, over: [batch], recipe: recipe, random: RandomStream(seed: 17), on: backend)
+    }
+    let seconds: Double
+    var beside: [JSON.Member] = []
+    if besideTraining {
+      let optimizer = Optimizer(OptimizerSettings(weightDecay: 0.01), model.parameters, on: backend)
+      let trainStep = TrainStep(model, optimizer: optimizer, on: backend)
+      let turns = try turns([{ _ = trainStep([batch], learningRate: 0, maximumNorm: 1, pulls: []) }, pass])
+      seconds = Self.median(turns.map { $0[1] })
+      beside = [
+        .init("training_seconds_per_step", .number(Self.median(turns.map { $0[0] }))),
+        .init("ratio_to_training", .number(Self.median(turns.map { $0[0] / $0[1] }))),
+      ]
+    } else {
+      seconds = try median(pass)
     }
     let trace = estimate.map { $0.values.buffer.reduce(0) { $0 + Double($1) } }
     return BenchResult(
       seconds: seconds, tokens: tokens, operations: operations.total(lengths: lengths),
       loss: losses.reduce(0) { $0 + Double($1) } / Double(max(1, losses.count)),
-      details: [.init("recipe", .string(recipe.description)), .init("trace", JSON(trace))])
+      details: [.init("recipe", .string(recipe.description)), .init("trace", JSON(trace))] + beside)
   }
 }
 

@@ -34,6 +34,8 @@ struct BenchInputs: ParsableArguments {
   var unit = FisherUnit.sequence
   @Option(help: "The labels that task fisher takes the gradient for.")
   var labels = FisherLabels.observed
+  @Flag(help: "Take training steps in turn with the passes of task fisher, and print the ratio.")
+  var besideTraining = false
 
   enum FisherUnit: String, ExpressibleByArgument, CaseIterable { case sequence, position }
   enum FisherLabels: String, ExpressibleByArgument, CaseIterable { case observed, sampled }
@@ -55,6 +57,7 @@ struct BenchInputs: ParsableArguments {
     if unit != .sequence || labels != .observed, task != .fisher {
       throw usage("--unit and --labels belong to task fisher")
     }
+    if besideTraining, task != .fisher { throw usage("--beside-training belongs to task fisher") }
     if weights != nil, self.shape != nil { throw usage("--weights bring their own shape; leave --shape out") }
     guard learningRate > 0, learningRate.isFinite else { throw usage("--learning-rate must be above 0") }
     guard (1...1000).contains(pasts) else { throw usage("--pasts \(pasts) is not between 1 and 1000") }
@@ -76,7 +79,7 @@ struct BenchInputs: ParsableArguments {
         try batches($0, batch: batch, length: length, vocabulary: configuration.vocabularySize)
       },
       documents: documents, learningRate: learningRate, pasts: pasts, variant: variant,
-      recipe: recipe(sequences: batch * documents))
+      recipe: recipe(sequences: batch * documents), besideTraining: besideTraining)
   }
 
   /// Rows in the order of the file, `batch` of them a step; the next id is the target of each.

@@ -68,7 +68,7 @@ extension Bench {
       for method in methods { method.compose(&composition) }
       last = trainStep(composition.batches, learningRate: learningRate, maximumNorm: 1, methods: methods)
     }
-    let (plain, seconds, ratio) = medians({ step([]) }, { step([method]) })
+    let (plain, seconds, ratio) = try medians({ step([]) }, { step([method]) })
     return BenchResult(
       seconds: seconds, tokens: tokens, operations: nil, loss: last?.loss,
       details: [

@@ -104,6 +104,7 @@ void ck_vector_scale(float *x, float factor, long count);
 void ck_vector_add_squares(const float *x, float scale, float *y, long count);
 void ck_vector_add_magnitudes(const float *x, float scale, float *y, long count);
 void ck_vector_square(const float *x, float *y, long count);
+void ck_vector_square_rounded(const float *x, uint16_t *rounded, long count);
 // y [rows, columns] without gaps
 void ck_vector_square_tile(const float *x, long stride, float *y, long rows, long columns);
 void ck_vector_square_tile_rounded(const uint16_t *x, long stride, uint16_t *y, long rows, long columns);
@@ -132,6 +133,8 @@ enum { CK_PROCESSOR_OTHER, CK_PROCESSOR_AVX2, CK_PROCESSOR_AVX512, CK_PROCESSOR_
 int ck_processor_level(void);
 // Free pages of the heap go back to the kernel.
 void ck_memory_trim(void);
+// Keeps what products free between steps in the heap, and large blocks out of it.
+void ck_memory_keep(void);
 
 // MARK: bench.c
 
