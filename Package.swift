@@ -1,5 +1,5 @@
 // swift-tools-version: 6.2
-// The manifest is the map: targets stand floor by floor, and a floor imports only from floors below it.
+// The manifest is the map: targets stand floor by floor, and a floor imports only from itself and floors below it.
 import Foundation
 import PackageDescription
 

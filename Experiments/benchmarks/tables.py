@@ -81,7 +81,7 @@ def heading(s):
     loads = [r["load_before"] for r in s.readings]
     lines = [
         f"* {m.get('cpu')}, family {m.get('family')} model {m.get('model')}, {m.get('processors')} processors, "
-        f"{', '.join(m.get('features', []))}; {m.get('memory_mb')} MB; kernel {m.get('kernel')}",
+        f"{', '.join(m.get('features', []))}; {m.get('memory_mb')} MB; kernel {str(m.get('kernel')).split('-')[0]}",
         f"* {m.get('date')}; Retain {m.get('retain')} at {m.get('commit')}, OpenBLAS core {', '.join(cores)}"
         + "".join("; " + v for v in versions),
         f"* threads {m.get('threads')}; fp32 FMA peak in the readings' processes "

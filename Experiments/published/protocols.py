@@ -54,9 +54,9 @@ def single(method, published, error=None, departures=(), methods=()):
     return Entry(method, published, error, [Strength("as published", list(methods))], list(departures))
 
 
-def several(method, published, error, form, values, departures=()):
+def several(method, published, error, form, values, departures=(), symbol="λ"):
     """One strength a value: `form` makes the stack of methods from it."""
-    strengths = [Strength(f"λ {value:g}", form(value)) for value in values]
+    strengths = [Strength(f"{symbol} {value:g}", form(value)) for value in values]
     return Entry(method, published, error, strengths, list(departures))
 
 
@@ -190,7 +190,7 @@ ADAM_PERMUTED = Protocol(
     tasks=permutations(10), published_seeds=1, seeds=1, error_kind=None, only_when_asked=True,
     images=NORMALIZED,
     entries=[several("SI (Avalanche 83, paper 95)", 95.0, None,
-                     lambda s: [{"si": {"c": s, "xi": 0.1, "form": "coupled"}}], [0.1, 1, 5])])
+                     lambda s: [{"si": {"c": s, "xi": 0.1, "form": "coupled"}}], [0.1, 1, 5], symbol="c")])
 
 # Row 7: Avalanche's A-GEM and GEM on permuted MNIST, one pass, ten images a step; GEM, as its paper, over the first
 # thousand images of twenty tasks.

@@ -395,10 +395,8 @@ def fail(message):
 def mnist(given):
     """The folder with the four files of MNIST."""
     names = [f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
-    candidates = [given] if given else [ROOT.parent / "shared/data/mnist"]
-    for candidate in map(pathlib.Path, candidates):
-        if all((candidate / name).is_file() for name in names):
-            return candidate.resolve()
+    if given and all((pathlib.Path(given) / name).is_file() for name in names):
+        return pathlib.Path(given).resolve()
     fail("set RETAIN_MNIST to a folder with " + ", ".join(names) + ", the files of MNIST as its makers published them"
          + (f"; {given} has not all of them" if given else ""))
 

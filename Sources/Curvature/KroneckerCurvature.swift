@@ -29,20 +29,57 @@ public final class KroneckerCurvature {
     self.backend = backend
   }
 
-  /// The same with every factor rounded, unless it is kept in fp32 anyway.
+  /// The same with every factor rounded and still positive semidefinite, unless it is kept in fp32 anyway.
   public func stored(in storage: Precision) -> KroneckerCurvature {
     guard storage == .bf16 else { return self }
     var known: [ObjectIdentifier: Tensor] = [:]
     func rounded(_ factor: Tensor) -> Tensor {
       let key = ObjectIdentifier(factor.storage)
       if let tensor = known[key] { return tensor }
-      let tensor = backend.rounded(factor)
+      let tensor = semidefiniteRounded(factor)
       known[key] = tensor
       return tensor
     }
     return KroneckerCurvature(
       blocks.map { Block(parameter: $0.parameter, left: rounded($0.left), right: rounded($0.right)) }, storage: .bf16,
       on: backend)
+  }
+
+  /// M rounded to bfloat16 and lifted along its diagonal by ‖M − rounded M‖.
+  ///
+  /// Rounded alone, eigenvalues near 0 would scatter to both sides of it, and a pull with a negative one drives
+  /// parameters away from their anchor in every step.
+  private func semidefiniteRounded(_ matrix: Tensor) -> Tensor {
+    let rounded = backend.rounded(matrix)
+    let error = backend.copied(matrix)
+    backend.add(rounded, scaled: -1, into: error)
+    let (lift, n, values) = (spectralNorm(error), matrix.rows, rounded.buffer)
+    for i in 0..<n {
+      // Up to the next bfloat16 number.
+      let bits = (values[i * n + i] + lift).bitPattern
+      values[i * n + i] = Float(bitPattern: (bits &+ 0xFFFF) & 0xFFFF_0000)
+    }
+    return rounded
+  }
+
+  /// The largest magnitude of an eigenvalue of a symmetric matrix, by powers, and a tenth more for what they miss.
+  private func spectralNorm(_ matrix: Tensor) -> Float {
+    let outer = backend.precision
+    backend.precision = .fp32
+    defer { backend.precision = outer }
+    var random = RandomStream(seed: 17).forked("powers")
+    var vector = backend.tensor((0..<matrix.rows).map { _ in Float(random.normal()) }, matrix.rows, 1)
+    var norm = 0.0
+    for _ in 0..<24 {
+      let length = backend.dot(vector, vector).squareRoot()
+      guard length > 0 else { return 0 }
+      backend.scale(vector, by: Float(1 / length))
+      let next = backend.empty(matrix.rows, 1)
+      backend.multiply(matrix, transposed: false, vector, transposed: false, into: next, accumulate: false)
+      norm = backend.dot(next, next).squareRoot()
+      vector = next
+    }
+    return Float(1.1 * norm)
   }
 
   /// L ΔW R for one block.

@@ -60,7 +60,7 @@ public enum Manual {
       let rest = Array(parts.dropFirst())
       let readings: [[String]] =
         switch first {
-        case "base_data": [["stages", "datasets"] + rest, [first]]
+        case "base_data": [["stages", "datasets"] + parts.dropFirst(), ["stages", "datasets"] + rest, [first]]
         case "compare": [rest.isEmpty ? [first] : ["methods"] + rest]
         default:
           [parts, rest, [first, "datasets"] + rest.dropFirst(2), [first, "datasets"] + rest.dropFirst()]

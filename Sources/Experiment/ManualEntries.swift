@@ -5,7 +5,7 @@ extension Manual {
   static let exitCodes: [(code: Int, text: String)] = [
     (0, "Done."),
     (1, "Internal failure: a bug. Please report it with the message."),
-    (2, "A gate is broken: a probe got worse by more than its limit."),
+    (2, "A gate is broken: a probe got worse by more than its limit (gates are not yet supported)."),
     (64, "Usage: the command line could not be understood."),
     (65, "Bad data, tokenizer, model or checkpoint. The message names the file and, for rows, the line."),
     (66, "An input is missing, or there is no good checkpoint to continue from."),
@@ -16,7 +16,7 @@ extension Manual {
     (
       75,
       """
-      Stopped and resumable (SIGINT, SIGTERM, SIGUSR1, time limit), or another run holds the \
+      Stopped and resumable (SIGINT, SIGTERM, SIGHUP, SIGUSR1, time limit), or another run holds the \
       directory. Run the same command again to continue.
       """
     ),
@@ -343,7 +343,7 @@ extension Manual {
     (
       "tune.sampler",
       """
-      halving (short trials first, the better half goes on), grid or random; tpe is not yet supported. \
+      halving (short trials first, the best third goes on), grid or random; tpe is not yet supported. \
       Default: halving.
       """
     ),

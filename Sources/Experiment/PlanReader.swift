@@ -99,7 +99,7 @@ struct PlanReader {
     return file.map { ($0, overrides) }
   }
 
-  /// Parts of the contract that this version refuses rather than ignores.
+  /// Keys that are planned and not there yet: refused rather than ignored.
   private func notYet(_ top: Section) {
     for key in ["gates", "samples"] {
       guard let first = top.list(key, of: "entries")?.first else { continue }

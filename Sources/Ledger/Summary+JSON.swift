@@ -1,5 +1,5 @@
 // The `summary` object of results.json and comparison.json, out and in.
-// The keys of product.md come first and in its order; intervals of other terms follow.
+// The keys that other programs rely on come first; intervals of other terms follow.
 
 import StrictJSON
 

@@ -3,7 +3,7 @@
 
 import StrictJSON
 
-/// Forgetting, transfer, retention and plasticity of a chain, as product.md and results.json define them.
+/// Forgetting, transfer, retention and plasticity of a chain, as results.json has them.
 public struct Summary: Sendable, Equatable {
   /// The terms of one probe, repeated under `by_probe`.
   public struct ProbeTerms: Sendable, Equatable {

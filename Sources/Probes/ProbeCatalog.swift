@@ -5,7 +5,7 @@ public enum ProbeKind: String, Sendable, CaseIterable {
   case text
   case minimalPairs = "minimal_pairs"
   case multipleChoice = "multiple_choice"
-  case classification
+  case classification = "class"
 }
 
 /// One number that a probe can give.

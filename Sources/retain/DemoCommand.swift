@@ -13,7 +13,7 @@ struct DemoCommand: ParsableCommand {
     discussion: """
       Examples:
         retain demo
-        retain demo --out /tmp/demo
+        retain demo --out runs/first
 
       Finds Checkpoints/base-en.h5 and Experiments/demo through RETAIN_HOME, then
       PREFIX/share/retain, then upward from the executable.

@@ -23,7 +23,7 @@ struct MergeCommand: ParsableCommand {
         retain merge base.h5 medical.h5 --alpha 0.5 --to merged
         retain merge base.h5 medical.h5 --alpha 0,0.5,1 --probe p=test.txt
         retain merge base.h5 medical.h5 legal.h5 --method ties --to merged
-        retain merge base.h5 medical.h5 --method fisher --to merged \
+        retain merge base.h5 medical.h5 --method fisher --to merged \\
           --fisher-data general.jsonl --fisher-data medical.jsonl
 
       `retain list merges` shows the methods with their equations.

@@ -334,4 +334,45 @@ private final class Recording: GradientSink {
       #expect(abs(a - g * g) <= 1e-5 * g * g + 1e-9)
     }
   }
+
+  /// Rounding scatters eigenvalues of 0 to both sides of it; kept factors must have none below, and be near the exact ones.
+  @Test func roundedFactorsPushNothingAway() throws {
+    let model = try model("llama")
+    let weight = try #require(model.parameters.parameters.first { KroneckerFactors.covers($0) })
+    let (rows, columns) = (weight.value.rows, weight.value.columns)
+    // Second moments of fewer vectors than dimensions.
+    func moment(_ n: Int, _ name: String) -> Tensor {
+      var random = RandomStream(seed: 3).forked(name)
+      let x = backend.tensor((0..<2 * n).map { _ in Float(1 + random.normal()) }, 2, n)
+      let sum = backend.zeros(n, n)
+      backend.multiply(x, transposed: true, x, transposed: false, into: sum, accumulate: false)
+      return sum
+    }
+    let exact = KroneckerCurvature(
+      [.init(parameter: weight, left: moment(rows, "left"), right: moment(columns, "right"))], on: backend)
+    let kept = exact.stored(in: .bf16).blocks[0]
+    for (factor, original) in [(kept.left, exact.blocks[0].left), (kept.right, exact.blocks[0].right)] {
+      let (a, b) = (factor.toArray(), original.toArray())
+      #expect(a.allSatisfy { $0.bitPattern & 0xFFFF == 0 })
+      #expect(smallestPivot(a, factor.rows) > 0, "a direction is pushed away")
+      #expect(smallestPivot(backend.rounded(original).toArray(), factor.rows) < 0, "rounding alone would have done")
+      let largest = b.map(abs).max() ?? 0
+      for (x, y) in zip(a, b) { #expect(abs(x - y) <= 0.03 * largest) }
+    }
+  }
+  /// The smallest pivot of the LDLᵀ decomposition: above 0 where the matrix is positive definite.
+  private func smallestPivot(_ matrix: [Float], _ n: Int) -> Double {
+    var m = matrix.map(Double.init)
+    var smallest = Double.infinity
+    for k in 0..<n {
+      let pivot = m[k * n + k]
+      smallest = min(smallest, pivot)
+      guard pivot > 0 else { break }
+      for i in k + 1..<n {
+        let share = m[i * n + k] / pivot
+        for j in k + 1..<n { m[i * n + j] -= share * m[k * n + j] }
+      }
+    }
+    return smallest
+  }
 }

@@ -1,4 +1,4 @@
-// Files that can be read: every key arrives in the plan, defaults are those of the contract.
+// Files that can be read: every key arrives in the plan, defaults are the documented ones.
 import Experiment
 import Foundation
 import Testing

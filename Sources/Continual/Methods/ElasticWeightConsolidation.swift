@@ -59,8 +59,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     equation: "½ λ Σ F (θ − θ*)²; kronecker: ½ λ Σ tr(G ΔW A ΔWᵀ)",
     cost: "8 bytes a parameter and step; kronecker: 2·O·I·(O + I) operations a weight more; one Fisher pass a stage",
     state: """
-      F and anchor: 8 bytes a parameter; kronecker: 4(O² + I²) bytes a weight more, for every separate past as many \
-      again and an anchor of 4 bytes a parameter
+      F and anchor: 8 bytes a parameter; kronecker: 4(O² + I²) bytes a weight more (6 in bf16, 2 in checkpoints), for \
+      every separate past as many again and an anchor of 4 bytes a parameter
       """,
     needs: "text of the past at consolidation only, or none",
     verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences, explicit outer products")
@@ -204,8 +204,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     let diagonal = 8 * chain.parameters
     guard options.word("fisher.structure") == "kronecker" else { return diagonal }
     let factors = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
-      sum + 4 * (weight.shape[0] * weight.shape[0] + weight.shape[1] * weight.shape[1])
-    }
+      sum + weight.shape[0] * weight.shape[0] + weight.shape[1] * weight.shape[1]
+    } * (options.word("fisher.storage") == "bf16" ? 6 : 4)
     guard options.word("variant") == "separate" else { return diagonal + factors }
     // Every past keeps its own factors and all of its anchor.
     return diagonal + chain.pasts * (factors + 4 * chain.parameters)

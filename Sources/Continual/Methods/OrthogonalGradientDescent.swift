@@ -22,7 +22,11 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
     needs: "text of the past at consolidation only, or none",
     verified: "no direction is moved along, optimizer and clipping included; explicit gradients")
   public static let schema = MethodSchema(
-    "ogd", "OGD: every step loses what would move the outputs on the past to first order.",
+    "ogd",
+    """
+    OGD: every step loses what would move the outputs on the past to first order. Last in the stack: a method after it \
+    would move what it has projected.
+    """,
     options: [
       OptionSchema(
         "directions", .integer(1...4096, words: []), default: .integer(10),
