@@ -54,13 +54,16 @@ public enum Manual {
       return keys.contains { same($0, key) } ? key : nil
     }
     if let key = known(parts) { return key }
+    // The base's data and a stage's validation sets are datasets.
+    let isDataset = first == "base_data" || first == "stages" && parts.dropLast().contains("val")
+    if isDataset, let last = parts.last, let key = known(["stages", "datasets", last]) { return key }
     // Names may have dots, so parts are dropped until the rest is a key.
     while parts.count > 1 {
       parts.remove(at: 1)
       let rest = Array(parts.dropFirst())
       let readings: [[String]] =
         switch first {
-        case "base_data": [["stages", "datasets"] + parts.dropFirst(), ["stages", "datasets"] + rest, [first]]
+        case "base_data": [[first]]
         case "compare": [rest.isEmpty ? [first] : ["methods"] + rest]
         default:
           [parts, rest, [first, "datasets"] + rest.dropFirst(2), [first, "datasets"] + rest.dropFirst()]

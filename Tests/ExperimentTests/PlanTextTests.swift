@@ -360,7 +360,10 @@ import Training
     #expect(Manual.explain("learning_rate") == Manual.explain("training.learning_rate"))
     #expect(Manual.explain("stages.medical.training.num_epochs") == Manual.explain("training.num_epochs"))
     #expect(Manual.explain("compare.x.ewc.lambda") == Manual.explain("methods.ewc.lambda"))
-    #expect(Manual.explain("stages.medical.datasets.0.path") == Manual.explain("stages.datasets.path"))
+    for key in ["stages.medical.datasets.0.path", "stages.val.path", "stages.medical.val.0.path", "base_data.path"] {
+      #expect(Manual.explain(key) == Manual.explain("stages.datasets.path"), "\(key)")
+    }
+    #expect(Manual.explain("stages.medical.val") == Manual.explain("stages.val"))
     #expect(Manual.explain("78")?.contains("Bad configuration") == true && Manual.explain("exit 75") != nil)
     for code in [0, 1, 2, 64, 65, 66, 69, 71, 73, 74, 75, 77, 78, 80, 130] {
       #expect(Manual.explain("\(code)") != nil)
