@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """comparison.json as a table: what each stack learned and what it kept, against naive. Standard library only.
 
+  shares.py [FILE [FILE_OF_NAIVE]]
+
 plasticity  bits per byte that a stage gains on its own domain from where it begins, as results.json has it
 level       bits per byte that a domain has gained after its own stage, from where the base stood
 """
@@ -22,7 +24,7 @@ def level(matrix):
 def main():
     path = sys.argv[1] if len(sys.argv) > 1 else HERE / "comparison.json"
     variants = json.loads(pathlib.Path(path).read_text())["variants"]
-    naive = variants["naive"]
+    naive = json.loads(pathlib.Path(sys.argv[2]).read_text())["variants"]["naive"] if len(sys.argv) > 2 else variants["naive"]
     print("| stack | plasticity share | level share | forgetting avoided |")
     print("|---|---|---|---|")
     for name, variant in variants.items():
