@@ -203,10 +203,11 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   public static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
     let diagonal = 8 * chain.parameters
     guard options.word("fisher.structure") == "kronecker" else { return diagonal }
-    let factors =
-      chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
-        sum + weight.shape[0] * weight.shape[0] + weight.shape[1] * weight.shape[1]
-      } * (options.word("fisher.storage") == "bf16" ? 6 : 4)
+    // In bf16 the factors and the copies that products read.
+    let bytes = options.word("fisher.storage") == "bf16" ? 6 : 4
+    let factors = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
+      sum + bytes * (weight.shape[0] * weight.shape[0] + weight.shape[1] * weight.shape[1])
+    }
     guard options.word("variant") == "separate" else { return diagonal + factors }
     // Every past keeps its own factors and all of its anchor.
     return diagonal + chain.pasts * (factors + 4 * chain.parameters)
