@@ -287,4 +287,72 @@ private struct Matrix {
       #expect(world.store.values.toArray()[0] == 5)
     }
   }
+
+  /// The pull of two kept pasts with whole curvatures XᵀX ⊗ 1, solved in double with a third regression, gives the optimum
+  /// of all three: with numbers that Float32 holds exactly nothing is lost.
+  @Test func keptWholeCurvaturesLoseNothing() throws {
+    let backend = world.backend
+    func design(_ task: Int) -> Matrix {
+      Matrix(6, 4) { i, j in (i == j ? 1 : 0) + Double((i * (5 + task) + j * 3 + task) % 7 - 3) / 8 }
+    }
+    func turned(_ x: Matrix) -> Matrix { Matrix(x.columns, x.rows) { x[$1, $0] } }
+    func optimum(_ task: Int) -> Matrix { Matrix(3, 4) { Double(($0 * 5 + $1 * 3 + task) % 9 - 4) / 4 } }
+    let method = try ewc(1, .coupled, variant: .separate)
+    for task in 0..<2 {
+      weight.value.assign(optimum(task).values.map(Float.init))
+      let curvature = turned(design(task)).times(design(task))
+      absorb(Matrix(3, 3) { $0 == $1 ? 1 : 0 }, curvature, bias: 0, into: method)
+    }
+    /// What the method adds to a gradient of 0 at some weights.
+    func pull(_ weights: Matrix) -> Matrix {
+      weight.value.assign(weights.values.map(Float.init))
+      let sink = Accumulator(world.store, on: backend)
+      sink.linear(
+        weight, layout: .outputByInput, input: backend.zeros(6, 4), outputGradient: backend.zeros(6, 3),
+        rows: RowMap(Segments(lengths: [6])))
+      let step = StepScope(
+        network: world.network, backend: backend, accumulator: sink,
+        optimizer: Optimizer(OptimizerSettings(kind: .sgd), world.store, on: backend), learningRate: 0,
+        gradientScale: 1, targets: 1, isObserved: false)
+      _ = method.adjustGradient(step)
+      return part(sink.gradient.toArray().map(Double.init), weight)
+    }
+    let atZero = pull(Matrix(3, 4) { _, _ in 0 })
+    let x = design(2)
+    let answers = Matrix(6, 3) { i, j in Double((i * 3 + j * 4) % 5 - 2) / 3 }
+    let own = (curvature: turned(x).times(x), slope: turned(answers).times(x))
+    for row in 0..<3 {
+      let kept = Matrix(4, 4) { i, j in
+        pull(Matrix(3, 4) { $0 == row && $1 == j ? 1 : 0 })[row, i] - atZero[row, i]
+      }
+      let sequential = solution(of: kept.plus(own.curvature), (0..<4).map { own.slope[row, $0] - atZero[row, $0] })
+      var (whole, slopes) = (own.curvature, (0..<4).map { own.slope[row, $0] })
+      for task in 0..<2 {
+        let curvature = turned(design(task)).times(design(task))
+        whole = whole.plus(curvature)
+        let slope = optimum(task).times(curvature)
+        for i in 0..<4 { slopes[i] += slope[row, i] }
+      }
+      for (a, b) in zip(sequential, solution(of: whole, slopes)) {
+        #expect(abs(a - b) <= 1e-8 * max(1, abs(b)), "row \(row): \(a), joint \(b)")
+      }
+    }
+  }
+  /// x with Mx = b, M positive definite, by elimination.
+  private func solution(of matrix: Matrix, _ right: [Double]) -> [Double] {
+    let n = right.count
+    var (m, b) = (matrix.values, right)
+    for k in 0..<n {
+      for i in k + 1..<n {
+        let share = m[i * n + k] / m[k * n + k]
+        for j in k..<n { m[i * n + j] -= share * m[k * n + j] }
+        b[i] -= share * b[k]
+      }
+    }
+    for k in (0..<n).reversed() {
+      for j in k + 1..<n { b[k] -= m[k * n + j] * b[j] }
+      b[k] /= m[k * n + k]
+    }
+    return b
+  }
 }

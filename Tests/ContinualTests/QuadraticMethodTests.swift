@@ -126,6 +126,32 @@ final class Idle: Network {
     }
   }
 
+  /// What is kept of two pasts, solved in double for a third task, is the joint optimum: with numbers that Float32 holds
+  /// exactly nothing is lost.
+  @Test(arguments: [ElasticWeightConsolidation.Variant.separate, .online]) func keptPastsLoseNothing(
+    variant: ElasticWeightConsolidation.Variant
+  ) throws {
+    let world = VectorWorld([0, 0])
+    let ewc = try world.ewc(1, variant: variant)
+    let pasts: [(a: [Float], b: [Float])] = [([1, 2], [0.5, -1.25]), ([3, 2], [1.5, 0.75])]
+    let (a, b): ([Double], [Double]) = ([1.7, 0.3], [0.9, -2.1])
+    // Online holds on to where the second past was learned under the first: at the optimum of both.
+    let both: [Float] = [1.25, -0.25]
+    world.absorb(pasts[0].a, at: pasts[0].b, into: ewc)
+    world.absorb(pasts[1].a, at: variant == .online ? both : pasts[1].b, into: ewc)
+    let pull = try #require(ewc.pulls.first)
+    let (kept, anchor) = (
+      try #require(pull.curvature).toArray().map(Double.init), pull.anchor.toArray().map(Double.init)
+    )
+    for i in 0..<2 {
+      let sequential =
+        (a[i] * b[i] + Double(pull.strength) * kept[i] * anchor[i]) / (a[i] + Double(pull.strength) * kept[i])
+      let weight = pasts.reduce(a[i]) { $0 + Double($1.a[i]) }
+      let joint = pasts.reduce(a[i] * b[i]) { $0 + Double($1.a[i]) * Double($1.b[i]) } / weight
+      #expect(abs(sequential - joint) <= 1e-8 * abs(joint), "\(variant) \(i): \(sequential), joint \(joint)")
+    }
+  }
+
   @Test func mergedPastsPullLikeEachPast() throws {
     let world = VectorWorld(t1)
     let ewc = try world.ewc(2, variant: .separate)
