@@ -58,9 +58,18 @@ public enum Report {
   }
 
   /// The comparison table for a terminal, with a verdict on EWC against L2-SP where both ran.
-  public static func comparisonTable(_ comparison: Comparison, width: Int = 120) -> String {
-    let verdict = Narrative.curvatureVerdict(comparison).map { $0 + "\n" } ?? ""
+  ///
+  /// - Parameter runDirectory: where the variants' documents are, for the paired interval that reports have, too
+  public static func comparisonTable(
+    _ comparison: Comparison, runDirectory: String? = nil, width: Int = 120
+  ) -> String {
+    let paired = curvature(in: runDirectory)
+    let verdict = Narrative.curvatureVerdict(comparison, paired: paired).map { $0 + "\n" } ?? ""
     return Tables.comparison(comparison).terminal(width: width) + verdict
+  }
+
+  static func curvature(in runDirectory: String?) -> Interval? {
+    runDirectory.flatMap { try? RunFolder($0) }.flatMap(curvature)
   }
 
   /// The paired interval of EWC's score less that of L2-SP, where their folders are on disk.

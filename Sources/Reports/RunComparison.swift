@@ -51,11 +51,11 @@ extension Report {
   }
 
   /// The variants of one experiment as a page of the same kind.
-  public static func comparisonHTML(_ comparison: Comparison, name: String) -> String {
+  public static func comparisonHTML(_ comparison: Comparison, name: String, runDirectory: String? = nil) -> String {
     Page.document(title: "\(name): the same chain under other methods") { page in
       page.element("header") { page in
         page.element("h1", name)
-        if let verdict = Narrative.curvatureVerdict(comparison) {
+        if let verdict = Narrative.curvatureVerdict(comparison, paired: curvature(in: runDirectory)) {
           page.element("p", ["class": "headline"], verdict)
         }
       }

@@ -52,12 +52,12 @@ struct CompareCommand: ParsableCommand {
     let comparison = try Comparison.read(first + "/comparison.json")
     if let html {
       let name = first.split(separator: "/").last.map(String.init) ?? first
-      try AtomicFile.write(Report.comparisonHTML(comparison, name: name), to: html)
+      try AtomicFile.write(Report.comparisonHTML(comparison, name: name, runDirectory: first), to: html)
     }
     if json {
       Terminal.out(comparison.json)
     } else {
-      Terminal.raw(Report.comparisonTable(comparison, width: Terminal.width))
+      Terminal.raw(Report.comparisonTable(comparison, runDirectory: first, width: Terminal.width))
     }
   }
 }

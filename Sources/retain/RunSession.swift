@@ -94,7 +94,7 @@ struct RunSession {
     Terminal.out(Report.retentionTable(results, width: width))
     if let comparison = try comparison {
       Terminal.out(Style.bold.paint("Comparison"))
-      Terminal.out(Report.comparisonTable(comparison, width: width))
+      Terminal.out(Report.comparisonTable(comparison, runDirectory: folder, width: width))
     }
     var paths = [("report", "report.html"), ("results", "results.json")]
     if let final = results.final { paths.append(("model", final.checkpoint)) }

@@ -100,6 +100,12 @@ import Testing
     try ReportTests.withSample { folder in
       let (helped, noise) = ("the Fisher information helped here", "the difference is within the noise")
       #expect(try Report.markdown(runDirectory: folder).contains("\(helped) (paired interval of the difference"))
+      // Whatever shows the verdict, it is the same one.
+      let stored = try Comparison.read(folder + "/comparison.json")
+      for shown in [
+        Report.comparisonTable(stored, runDirectory: folder),
+        Report.comparisonHTML(stored, name: "sample", runDirectory: folder),
+      ] { #expect(shown.contains("\(helped) (paired interval of the difference")) }
       let apart = Report.comparisonTable(try comparison(folder) { _, _ in })
       #expect(apart.contains("\(helped) (their intervals are apart)"))
       let wide = Report.comparisonTable(
