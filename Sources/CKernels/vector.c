@@ -20,6 +20,14 @@ void ck_vector_scale(float *x, float factor, long count) {
   for (long i = 0; i < count; i++) x[i] *= factor;
 }
 CK_DISPATCHED
+void ck_vector_scaled(const float *restrict x, float factor, float *restrict y, long count) {
+  for (long i = 0; i < count; i++) y[i] = factor * x[i];
+}
+CK_DISPATCHED
+void ck_vector_product(const float *restrict a, const float *restrict b, float *restrict y, long count) {
+  for (long i = 0; i < count; i++) y[i] = a[i] * b[i];
+}
+CK_DISPATCHED
 void ck_vector_add_squares(const float *x, float scale, float *y, long count) {
   CK_ELEMENTWISE
   for (long i = 0; i < count; i++) y[i] += scale * x[i] * x[i];

@@ -2,20 +2,24 @@
 import Layers
 import TensorCore
 
-/// ½ Σ_W tr(L ΔW R ΔWᵀ) over matrices W, L and R symmetric and positive semidefinite, in bf16 to within its rounding.
+/// ½ Σ_W tr(L ΔW R ΔWᵀ) over matrices W, L and R symmetric and positive semidefinite.
 ///
 /// For a weight [O, I] L is the second moment of output gradients and R that of inputs; for [I, O] the other way round.
 public final class KroneckerCurvature {
   public struct Block {
     public let parameter: Parameter
-    /// [rows, rows]
-    public let left: Tensor
-    /// [columns, columns]; layers with one input share it
-    public let right: Tensor
-    public init(parameter: Parameter, left: Tensor, right: Tensor) {
+    /// n = rows
+    public let left: SymmetricMatrix
+    /// n = columns; layers with one input share it
+    public let right: SymmetricMatrix
+    public init(parameter: Parameter, left: SymmetricMatrix, right: SymmetricMatrix) {
       self.parameter = parameter
       self.left = left
       self.right = right
+    }
+    /// Of whole matrices.
+    public init(parameter: Parameter, left: Tensor, right: Tensor) {
+      self.init(parameter: parameter, left: SymmetricMatrix(left), right: SymmetricMatrix(right))
     }
   }
   public let blocks: [Block]
@@ -29,72 +33,55 @@ public final class KroneckerCurvature {
     self.backend = backend
   }
 
-  /// The same with every factor rounded and still positive semidefinite, unless it is kept in fp32 anyway.
-  public func stored(in storage: Precision) -> KroneckerCurvature {
-    guard storage == .bf16 else { return self }
-    var known: [ObjectIdentifier: Tensor] = [:]
-    func rounded(_ factor: Tensor) -> Tensor {
-      let key = ObjectIdentifier(factor.storage)
-      if let tensor = known[key] { return tensor }
-      let tensor = semidefiniteRounded(factor)
-      known[key] = tensor
-      return tensor
-    }
-    return KroneckerCurvature(
-      blocks.map { Block(parameter: $0.parameter, left: rounded($0.left), right: rounded($0.right)) }, storage: .bf16,
-      on: backend)
-  }
-
-  /// M rounded to bfloat16 and lifted along its diagonal by ‖M − rounded M‖.
+  /// The same as it is kept: factors of a rank that is this share of their side, and rounded where that is asked for.
   ///
-  /// Rounded alone, eigenvalues near 0 would scatter to both sides of it, and a pull with a negative one drives
-  /// parameters away from their anchor in every step.
-  private func semidefiniteRounded(_ matrix: Tensor) -> Tensor {
-    let rounded = backend.rounded(matrix)
-    let error = backend.copied(matrix)
-    backend.add(rounded, scaled: -1, into: error)
-    let (lift, n, values) = (spectralNorm(error), matrix.rows, rounded.buffer)
-    for i in 0..<n {
-      // Up to the next bfloat16 number.
-      let bits = (values[i * n + i] + lift).bitPattern
-      values[i * n + i] = Float(bitPattern: (bits &+ 0xFFFF) & 0xFFFF_0000)
-    }
-    return rounded
+  /// - Parameter rankShare: 0 keeps them whole, and so do shares that would save nothing
+  /// - Cost: `Backend.factorAnalysis` of every factor
+  public func kept(rankShare: Double, storage: Precision) -> KroneckerCurvature {
+    let analysed = factorAnalysed(rankShare)
+    guard storage == .bf16 else { return KroneckerCurvature(analysed, on: backend) }
+    return KroneckerCurvature(replacing(analysed) { $0.rounded(on: backend) }, storage: .bf16, on: backend)
   }
 
-  /// The largest magnitude of an eigenvalue of a symmetric matrix, by powers, and a tenth more for what they miss.
-  private func spectralNorm(_ matrix: Tensor) -> Float {
-    let outer = backend.precision
-    backend.precision = .fp32
-    defer { backend.precision = outer }
-    var random = RandomStream(seed: 17).forked("powers")
-    var vector = backend.tensor((0..<matrix.rows).map { _ in Float(random.normal()) }, matrix.rows, 1)
-    var norm = 0.0
-    for _ in 0..<24 {
-      let length = backend.dot(vector, vector).squareRoot()
-      guard length > 0 else { return 0 }
-      backend.scale(vector, by: Float(1 / length))
-      let next = backend.empty(matrix.rows, 1)
-      backend.multiply(matrix, transposed: false, vector, transposed: false, into: next, accumulate: false)
-      norm = backend.dot(next, next).squareRoot()
-      vector = next
+  /// Blocks with every factor replaced, one that several layers share only once.
+  private func replacing(_ blocks: [Block], _ replacement: (SymmetricMatrix) -> SymmetricMatrix) -> [Block] {
+    var known: [ObjectIdentifier: SymmetricMatrix] = [:]
+    func replaced(_ factor: SymmetricMatrix) -> SymmetricMatrix {
+      if let seen = known[factor.identity] { return seen }
+      let fresh = replacement(factor)
+      known[factor.identity] = fresh
+      return fresh
     }
-    return Float(1.1 * norm)
+    return blocks.map { Block(parameter: $0.parameter, left: replaced($0.left), right: replaced($0.right)) }
+  }
+
+  private func factorAnalysed(_ rankShare: Double) -> [Block] {
+    var (matrices, loadings, uniquenesses): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
+    let blocks = replacing(blocks) { factor in
+      let rank = SymmetricMatrix.rank(share: rankShare, ofSide: factor.side)
+      if factor.rank == rank { return factor }
+      let whole = factor.whole(on: backend)
+      guard let rank else { return SymmetricMatrix(whole) }
+      let kept = SymmetricMatrix(
+        loadings: backend.empty(factor.side, rank), uniquenesses: backend.empty(1, factor.side))
+      matrices.append(whole)
+      loadings.append(kept.values)
+      if let unique = kept.uniquenesses { uniquenesses.append(unique) }
+      return kept
+    }
+    backend.factorAnalysis(of: matrices, loadings: loadings, uniquenesses: uniquenesses)
+    return blocks
   }
 
   /// L ΔW R for one block.
   ///
   /// - Shapes: displacement [rows, columns], the same out
-  /// - Cost: 2·rows·columns·(rows + columns) operations
+  /// - Cost: 2·rows·columns·(rows + columns) operations with whole factors, half of it at a rank of a quarter
   public func force(_ block: Block, _ displacement: Tensor) -> Tensor {
     let outer = backend.precision
     if storage == .bf16 { backend.precision = .bf16 }
     defer { backend.precision = outer }
-    let half = backend.empty(displacement.rows, displacement.columns)
-    backend.multiply(block.left, transposed: false, displacement, transposed: false, into: half, accumulate: false)
-    let force = backend.empty(displacement.rows, displacement.columns)
-    backend.multiply(half, transposed: false, block.right, transposed: false, into: force, accumulate: false)
-    return force
+    return block.right.timesLeft(block.left.times(displacement, on: backend), on: backend)
   }
 
   /// ½ Σ tr(L Δ R Δᵀ) at a displacement of all parameters. [1, P]
@@ -111,7 +98,7 @@ public final class KroneckerCurvature {
   /// to a unit diagonal, which is never less than L ⊗ R in any direction.
   public func addBounds(scaled scale: Float, into bounds: Tensor) {
     for block in blocks {
-      let (u, v) = (Self.bounds(block.left), Self.bounds(block.right))
+      let (u, v) = (Self.bounds(block.left.whole(on: backend)), Self.bounds(block.right.whole(on: backend)))
       let target = block.parameter.view(of: bounds)
       let buffer = target.buffer
       for i in u.indices { for j in v.indices { buffer[i * v.count + j] += scale * u[i] * v[j] } }
@@ -134,9 +121,7 @@ public final class KroneckerCurvature {
     guard factor != 1 else { return self }
     return KroneckerCurvature(
       blocks.map { block in
-        let left = backend.copied(block.left)
-        backend.scale(left, by: factor)
-        return Block(parameter: block.parameter, left: left, right: block.right)
+        Block(parameter: block.parameter, left: block.left.scaled(by: factor, on: backend), right: block.right)
       }, on: backend)
   }
 
@@ -152,8 +137,7 @@ public final class KroneckerCurvature {
     }
     let known = Set(other.blocks.map { ObjectIdentifier($0.parameter) })
     for old in blocks where !known.contains(ObjectIdentifier(old.parameter)) {
-      let left = backend.copied(old.left)
-      backend.scale(left, by: Float(keep))
+      let left = old.left.scaled(by: Float(keep), on: backend)
       merged.append(Block(parameter: old.parameter, left: left, right: old.right))
     }
     return KroneckerCurvature(merged, on: backend)
@@ -170,7 +154,11 @@ public final class KroneckerCurvature {
       let a = max(g.0, 1e-300).squareRoot()
       return (a, g.1 / a, max(g.2 - g.1 * g.1 / (a * a), 0).squareRoot())
     }
-    let (u, v) = (root(gram(old.left, new.left)), root(gram(old.right, new.right)))
+    let (left, right) = (
+      (old.left.whole(on: backend), new.left.whole(on: backend)),
+      (old.right.whole(on: backend), new.right.whole(on: backend))
+    )
+    let (u, v) = (root(gram(left.0, left.1)), root(gram(right.0, right.1)))
     // K = U·diag(keep, 1)·Vᵀ
     let k = (keep * u.0 * v.0 + u.1 * v.1, u.1 * v.2, u.2 * v.1, u.2 * v.2)
     // Leading right singular vector of the 2 × 2 matrix, by the eigenvector of KᵀK.
@@ -192,8 +180,7 @@ public final class KroneckerCurvature {
       return sum
     }
     return Block(
-      parameter: new.parameter, left: mix(old.left, new.left, back(x, u)),
-      right: mix(old.right, new.right, back(y, v)))
+      parameter: new.parameter, left: mix(left.0, left.1, back(x, u)), right: mix(right.0, right.1, back(y, v)))
   }
 
   // MARK: State
@@ -204,19 +191,28 @@ public final class KroneckerCurvature {
     var owners: [ObjectIdentifier: String] = [:]
     for block in blocks {
       let path = "\(group)/\(block.parameter.name)"
-      func factor(_ name: String, _ tensor: Tensor, _ description: String) {
-        let shape = [tensor.rows, tensor.rows]
+      func tensor(_ name: String, _ tensor: Tensor, _ shape: [Int], _ description: String) {
         switch storage {
         case .fp32: writer.tensor("\(path)/\(name)", tensor, shape: shape, description: description)
         case .bf16: writer.roundedTensor("\(path)/\(name)", tensor, shape: shape, description: description)
         }
       }
-      factor("left", block.left, "[rows, rows]")
-      if let owner = owners[ObjectIdentifier(block.right.storage)] {
+      func factor(_ name: String, _ factor: SymmetricMatrix, _ side: String) {
+        let values = factor.values
+        guard let uniquenesses = factor.uniquenesses else {
+          return tensor(name, values, [values.rows, values.rows], "[\(side), \(side)]")
+        }
+        tensor(
+          name + "_loadings", values, [values.rows, values.columns],
+          "U of UUᵀ + diag(uniquenesses), [\(side), rank]")
+        tensor(name + "_uniquenesses", uniquenesses, [uniquenesses.count], "[\(side)]")
+      }
+      factor("left", block.left, "rows")
+      if let owner = owners[block.right.identity] {
         writer.text(path + "/right_of", owner, description: "the weight whose right factor is this one's, too")
       } else {
-        owners[ObjectIdentifier(block.right.storage)] = block.parameter.name
-        factor("right", block.right, "[columns, columns]")
+        owners[block.right.identity] = block.parameter.name
+        factor("right", block.right, "columns")
       }
     }
   }
@@ -225,10 +221,22 @@ public final class KroneckerCurvature {
   ///
   /// - Throws: what the reader throws, also where a weight is not one of the store's
   public static func restore(
-    from reader: any StateReader, under group: String, storage: Precision = .fp32, _ store: ParameterStore,
+    from reader: any StateReader, under group: String, rankShare: Double, storage: Precision, _ store: ParameterStore,
     on backend: any Backend
   ) throws -> KroneckerCurvature {
-    var rights: [String: Tensor] = [:]
+    var rights: [String: SymmetricMatrix] = [:]
+    func factor(_ path: String, side: Int) throws -> SymmetricMatrix {
+      func tensor(_ path: String, _ rows: Int, _ columns: Int) throws -> Tensor {
+        let tensor = backend.empty(rows, columns)
+        try reader.tensor(path, into: tensor)
+        return tensor
+      }
+      guard let rank = SymmetricMatrix.rank(share: rankShare, ofSide: side) else {
+        return SymmetricMatrix(try tensor(path, side, side))
+      }
+      return SymmetricMatrix(
+        loadings: try tensor(path + "_loadings", side, rank), uniquenesses: try tensor(path + "_uniquenesses", 1, side))
+    }
     let names = try reader.text(group + "/weights").split(separator: "\n").map(String.init)
     return KroneckerCurvature(
       try names.map { name in
@@ -236,13 +244,11 @@ public final class KroneckerCurvature {
           throw FisherError(description: "the checkpoint has Kronecker factors of \(name), which the model lacks")
         }
         let path = "\(group)/\(name)"
-        let left = backend.empty(parameter.value.rows, parameter.value.rows)
-        try reader.tensor(path + "/left", into: left)
+        let left = try factor(path + "/left", side: parameter.value.rows)
         if reader.contains(path + "/right_of"), let shared = rights[try reader.text(path + "/right_of")] {
           return Block(parameter: parameter, left: left, right: shared)
         }
-        let right = backend.empty(parameter.value.columns, parameter.value.columns)
-        try reader.tensor(path + "/right", into: right)
+        let right = try factor(path + "/right", side: parameter.value.columns)
         rights[name] = right
         return Block(parameter: parameter, left: left, right: right)
       }, storage: storage, on: backend)

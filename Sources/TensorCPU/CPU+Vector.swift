@@ -57,6 +57,23 @@ extension CPUBackend {
     overwriting(x)
     elementwise(x, x) { pointer, _, count in ck_vector_scale(pointer, factor, count) }
   }
+  public func scaleRows(_ x: Tensor, by factors: Tensor, into y: Tensor) {
+    scaleRows(x, factors, into: y, "rows") { row in
+      ck_vector_scaled(x.base + row * x.stride, factors.base[row], y.base + row * y.stride, x.columns)
+    }
+  }
+  public func scaleColumns(_ x: Tensor, by factors: Tensor, into y: Tensor) {
+    scaleRows(x, factors, into: y, "columns") { row in
+      ck_vector_product(x.base + row * x.stride, factors.base, y.base + row * y.stride, x.columns)
+    }
+  }
+  private func scaleRows(_ x: Tensor, _ factors: Tensor, into y: Tensor, _ what: String, _ body: (Int) -> Void) {
+    precondition(
+      y.rows == x.rows && y.columns == x.columns && factors.count == (what == "rows" ? x.rows : x.columns),
+      "\(factors.count) factors for \(what) of [\(x.rows), \(x.columns)] into [\(y.rows), \(y.columns)]")
+    overwriting(y)
+    overRows(x.rows, height: height(columns: x.columns)) { $0.forEach(body) }
+  }
   public func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor) {
     overwriting(y)
     elementwise(x, y) { from, to, count in ck_vector_add_squares(from, scale, to, count) }

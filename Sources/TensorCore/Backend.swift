@@ -127,6 +127,14 @@ public protocol Backend: AnyObject {
   func multiply(
     _ a: Tensor, transposed transposeA: Bool, _ b: Tensor, transposed transposeB: Bool, into c: Tensor,
     accumulate: Bool)
+  /// For every M a U and a d ≥ 0 such that UUᵀ + diag(d) is near M and, unless UUᵀ is larger there, has its diagonal.
+  ///
+  /// Iterated principal axes: U spans the leading eigenvectors of M − diag(d), d is what UUᵀ lacks of M's diagonal; both
+  /// advance together through `FactorAnalysis.rounds` rounds of subspace iteration from `FactorAnalysis.start`.
+  /// - Shapes: matrices [n, n], symmetric and positive semidefinite; loadings U [n, r], r ≤ n; uniquenesses d [1, n]
+  /// - Cost: 2n²r + 6nr² operations a round; 8nr bytes a thread
+  /// - Source: Harman 1976, Modern Factor Analysis; subspace iteration: Halko et al. 2011, arXiv:0909.4061
+  func factorAnalysis(of matrices: [Tensor], loadings: [Tensor], uniquenesses: [Tensor])
   /// Y[r] += bias for every row.  bias [1, C], y [N, C]
   func addBias(_ bias: Tensor, to y: Tensor)
   /// sums ← Σ_r X[r].  x [N, C] → [1, C]
@@ -249,6 +257,10 @@ public protocol Backend: AnyObject {
   func add(_ x: Tensor, scaled scale: Float, into y: Tensor)
   /// x ← scale·x.
   func scale(_ x: Tensor, by factor: Float)
+  /// y[i, j] ← factors[i]·x[i, j].  x, y [N, C]; factors [1, N]; strided windows allowed
+  func scaleRows(_ x: Tensor, by factors: Tensor, into y: Tensor)
+  /// y[i, j] ← factors[j]·x[i, j].  x, y [N, C]; factors [1, C]; strided windows allowed
+  func scaleColumns(_ x: Tensor, by factors: Tensor, into y: Tensor)
   /// y += scale·x².
   func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor)
   /// y += scale·|x|.

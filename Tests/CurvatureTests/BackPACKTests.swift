@@ -105,8 +105,8 @@ private func integers(_ json: JSON?) -> [Int] { (json?.array ?? []).compactMap(\
     for block in curvature.blocks {
       let name = block.parameter.name
       let both = try #require(wanted?[name], "\(name)")
-      expect(block.left.toArray(), equals: numbers(both["output"]), name + ", G")
-      expect(block.right.toArray(), equals: numbers(both["input"]), name + ", A")
+      expect(block.left.values.toArray(), equals: numbers(both["output"]), name + ", G")
+      expect(block.right.values.toArray(), equals: numbers(both["input"]), name + ", A")
     }
   }
 

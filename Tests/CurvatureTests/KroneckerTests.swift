@@ -70,7 +70,9 @@ private final class Recording: GradientSink {
       let (inputs, gradients) = try #require(recording.products[name])
       let (a, g) = (outer(inputs, batch.count), outer(gradients, batch.scored))
       let isInputFirst = architecture == "gpt2"
-      for (found, wanted) in zip(block.left.toArray() + block.right.toArray(), isInputFirst ? a + g : g + a) {
+      for (found, wanted) in zip(
+        block.left.values.toArray() + block.right.values.toArray(), isInputFirst ? a + g : g + a)
+      {
         #expect(abs(found - wanted) <= 1e-5 * abs(wanted) + 1e-6, "\(name)")
       }
     }
@@ -146,8 +148,8 @@ private final class Recording: GradientSink {
       return sink.gradient.toArray().map(Double.init)
     }
     for block in curvature.blocks {
-      let (left, right) = (block.left.toArray().map(Double.init), block.right.toArray().map(Double.init))
-      let (n, m, first) = (block.left.rows, block.right.rows, block.parameter.range.lowerBound)
+      let (left, right) = (block.left.values.toArray().map(Double.init), block.right.values.toArray().map(Double.init))
+      let (n, m, first) = (block.left.values.rows, block.right.values.rows, block.parameter.range.lowerBound)
       var largest = 0.0
       for a in 0..<n * m {
         for b in 0..<n * m {
@@ -178,7 +180,9 @@ private final class Recording: GradientSink {
     var pairs: [(Double, Double)] = []
     for block in curvature.blocks {
       let exact = block.parameter.view(of: plain).toArray()
-      let (l, r, n, m) = (block.left.toArray(), block.right.toArray(), block.left.rows, block.right.rows)
+      let (l, r, n, m) = (
+        block.left.values.toArray(), block.right.values.toArray(), block.left.values.rows, block.right.values.rows
+      )
       for i in 0..<n {
         for j in 0..<m { pairs.append((Double(l[i * n + i] * r[j * m + j]), Double(exact[i * m + j]))) }
       }
@@ -265,7 +269,7 @@ private final class Recording: GradientSink {
     let one = curvature(store, seed: 30)
     let twice = one.merged(with: one.scaled(by: 3), keeping: 0.5)
     func product(_ block: KroneckerCurvature.Block) -> [Double] {
-      let (l, r) = (block.left.toArray(), block.right.toArray())
+      let (l, r) = (block.left.values.toArray(), block.right.values.toArray())
       return l.flatMap { a in r.map { Double(a) * Double($0) } }
     }
     for (merged, block) in zip(twice.blocks, one.blocks) {
@@ -289,7 +293,7 @@ private final class Recording: GradientSink {
             backend.add(q, scaled: Float(weight), into: sum)
             return sum
           }
-          let (left, right) = (mix(a.left, b.left, x), mix(a.right, b.right, y))
+          let (left, right) = (mix(a.left.values, b.left.values, x), mix(a.right.values, b.right.values, y))
           let free = KroneckerCurvature.Block(parameter: a.parameter, left: left, right: right)
           // The best scale of this mixture.
           let values = product(free)
@@ -300,7 +304,8 @@ private final class Recording: GradientSink {
         }
       }
       let block = merged.blocks[index]
-      #expect((0..<block.left.rows).allSatisfy { block.left.toArray()[$0 * (block.left.rows + 1)] > 0 })
+      #expect(
+        (0..<block.left.values.rows).allSatisfy { block.left.values.toArray()[$0 * (block.left.values.rows + 1)] > 0 })
     }
   }
 
@@ -350,8 +355,10 @@ private final class Recording: GradientSink {
     }
     let exact = KroneckerCurvature(
       [.init(parameter: weight, left: moment(rows, "left"), right: moment(columns, "right"))], on: backend)
-    let kept = exact.stored(in: .bf16).blocks[0]
-    for (factor, original) in [(kept.left, exact.blocks[0].left), (kept.right, exact.blocks[0].right)] {
+    let kept = exact.kept(rankShare: 0, storage: .bf16).blocks[0]
+    for (factor, original) in [
+      (kept.left.values, exact.blocks[0].left.values), (kept.right.values, exact.blocks[0].right.values),
+    ] {
       let (a, b) = (factor.toArray(), original.toArray())
       #expect(a.allSatisfy { $0.bitPattern & 0xFFFF == 0 })
       #expect(smallestPivot(a, factor.rows) > 0, "a direction is pushed away")

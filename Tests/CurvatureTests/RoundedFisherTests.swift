@@ -66,7 +66,7 @@ import Testing
       let seen = try FisherPass.run(
         model, over: batches, labels: .observed, examples: 100, random: RandomStream(seed: 1), into: sink, on: backend)
       return try sink.finish(seen).curvature.blocks.map { block -> (name: String, trace: Double) in
-        let sides = [block.left, block.right].map { factor in
+        let sides = [block.left.values, block.right.values].map { factor in
           (0..<factor.rows).reduce(0.0) { $0 + Double(factor.buffer[$1 * factor.columns + $1]) }
         }
         return (block.parameter.name, sides[0] * sides[1])

@@ -66,8 +66,8 @@ import Testing
     #expect(found.curvature.blocks.count == 2 && wanted.curvature.blocks.count == 2)
     for (a, b) in zip(found.curvature.blocks, wanted.curvature.blocks) {
       // Terms of both signs, summed in another order.
-      expectEqual(a.left.toArray().map(Double.init), b.left.toArray().map(Double.init), floor: 1e-6)
-      expectEqual(a.right.toArray().map(Double.init), b.right.toArray().map(Double.init), floor: 1e-6)
+      expectEqual(a.left.values.toArray().map(Double.init), b.left.values.toArray().map(Double.init), floor: 1e-6)
+      expectEqual(a.right.values.toArray().map(Double.init), b.right.values.toArray().map(Double.init), floor: 1e-6)
     }
     expectEqual(found.diagonal.toArray().map(Double.init), wanted.diagonal.toArray().map(Double.init))
   }

@@ -5,6 +5,28 @@ extension BackendContract {
   static let matrixCases: [ContractCase] = [
     ContractCase("multiply") { multiplications($0, accumulate: false) },
     ContractCase("multiply, accumulating") { multiplications($0, accumulate: true) },
+    ContractCase("factorAnalysis") { bench in
+      // Few samples make a matrix of low rank, equal ones a matrix of rank one; uniquenesses of very unlike sizes.
+      var (matrices, loadings, uniquenesses): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
+      for (side, rank, samples) in [(1, 1, 3), (5, 5, 9), (24, 6, 60), (40, 7, 6), (33, 4, 1), (70, 17, 150)] {
+        let rows = bench.tensor("samples", samples, side) { Float($0.normal() * ($0.integer(below: 3) == 0 ? 3 : 0.3)) }
+        let matrix = bench.backend.empty(side, side)
+        bench.backend.multiply(rows, transposed: true, rows, transposed: false, into: matrix, accumulate: false)
+        matrices.append(matrix)
+        loadings.append(bench.backend.empty(side, rank))
+        uniquenesses.append(bench.blank("uniquenesses", 1, side))
+      }
+      bench.backend.factorAnalysis(of: matrices, loadings: loadings, uniquenesses: uniquenesses)
+      for (place, basis) in loadings.enumerated() {
+        // Loadings are known up to a rotation: what they stand for is compared.
+        let common = bench.backend.empty(basis.rows, basis.rows)
+        bench.backend.multiply(basis, transposed: false, basis, transposed: true, into: common, accumulate: false)
+        bench.output("common part \(place)", common, .decomposition)
+        let diagonal = (0..<basis.rows).map { matrices[place].buffer[$0 * basis.rows + $0] }
+        bench.output(
+          "uniquenesses \(place)", uniquenesses[place], .decomposition, floor: Double(diagonal.max() ?? 0))
+      }
+    },
     ContractCase("addBias") { bench in
       forShapes(bench, elementShapes) { rows, columns, strided in
         let bias = bench.normal("bias", 1, columns, strided: strided)

@@ -24,6 +24,16 @@ extension BackendContract {
         bench.output("sum", sum, .arithmetic, floor: 1)
       }
     },
+    ContractCase("scaleRows, scaleColumns") { bench in
+      forShapes(bench, elementShapes) { rows, columns, strided in
+        let x = bench.normal("x", rows, columns, strided: strided)
+        let y = bench.blank("y", rows, columns, strided: !strided)
+        bench.backend.scaleRows(x, by: bench.normal("of rows", 1, rows), into: y)
+        bench.output("rows", y, .arithmetic)
+        bench.backend.scaleColumns(x, by: bench.normal("of columns", 1, columns), into: y)
+        bench.output("columns", y, .arithmetic)
+      }
+    },
     ContractCase("addSquares, addProduct, divide") { bench in
       forCounts(bench) { count in
         let (a, b) = (bench.normal("a", 1, count), bench.normal("b", 1, count))

@@ -36,6 +36,9 @@ public struct Tolerance: Sendable {
   /// One optimizer step: a dozen roundings, a root and two quotients per element; gradient and coupled pull may cancel.
   public static let optimizer = Tolerance(relative: 4e-6, ofLargest: 2e-6)
 
+  /// Rounds of products and orthogonalisations in Float, each on what the last one left.
+  public static let decomposition = Tolerance(relative: 0, ofLargest: 5e-5)
+
   /// Whether `found` may stand for `expected` in an output whose largest magnitude is `largest`.
   public func accepts(_ found: Double, _ expected: Double, largest: Double) -> Bool {
     if found == expected { return true }

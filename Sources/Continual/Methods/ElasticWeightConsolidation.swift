@@ -14,8 +14,9 @@ import Training
 /// optimizer's step with a quadratic that is nowhere below the penalty and touches it where the step began:
 /// θ ← θ̂ − ηλ(GΔWA + b(θ̂ − θ))/(d + ηλb), θ̂ the optimizer's step from θ, d its metric, b a bound of A ⊗ G. It cannot
 /// overshoot for any λ and rests where gradient + λGΔWA = 0.
-/// - Cost: 8 bytes a parameter and step, whatever the number of pasts; kronecker: 2·O·I·(O + I) operations a weight and
-///   step more, for each separate past
+/// Factors are kept as UUᵀ + diag(d) with a rank of a quarter of their side unless `rankShare` says otherwise.
+/// - Cost: 8 bytes a parameter and step, whatever the number of pasts; kronecker: 4·O·I·(O + I)·`rankShare` operations a
+///   weight and step more, for each separate past
 /// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
 /// - Source: Kirkpatrick et al. 2017, arXiv:1612.00796; Huszár 2017, arXiv:1712.03847; online: Schwarz et al. 2018,
 ///   arXiv:1805.06370; Kronecker: Ritter et al. 2018, arXiv:1805.07810
@@ -36,12 +37,15 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     public var fisher: FisherRecipe
     /// Of curvatures in memory and in checkpoints; bf16 also for products with Kronecker factors.
     public var storage: Precision
+    /// Of Kronecker factors, as a share of their side; 0 keeps them whole.
+    public var rankShare: Double
     public init(
       strength: Strength, variant: Variant = .online, decay: Double = 1, form: QuadraticPull.Form = .proximal,
       fisher: FisherRecipe = FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 512),
-      storage: Precision = .fp32
+      storage: Precision = .fp32, rankShare: Double = 0.25
     ) {
       self.storage = storage
+      self.rankShare = rankShare
       self.strength = strength
       self.variant = variant
       self.decay = decay
@@ -57,10 +61,14 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       Ritter et al. 2018 (arXiv:1805.07810)
       """,
     equation: "½ λ Σ F (θ − θ*)²; kronecker: ½ λ Σ tr(G ΔW A ΔWᵀ)",
-    cost: "8 bytes a parameter and step; kronecker: 2·O·I·(O + I) operations a weight more; one Fisher pass a stage",
+    cost: """
+      8 bytes a parameter and step; kronecker: O·I·(O + I) operations a weight more, twice as many with whole factors; \
+      one Fisher pass a stage
+      """,
     state: """
-      F and anchor: 8 bytes a parameter; kronecker: 4(O² + I²) bytes a weight more (6 in bf16, 2 in checkpoints), for \
-      every separate past as many again and an anchor of 4 bytes a parameter
+      F and anchor: 8 bytes a parameter; kronecker: O² + I² bytes a weight more, four times as many with whole factors \
+      (in bf16 half as much again, in checkpoints half), for every separate past as many again and an anchor of 4 bytes \
+      a parameter
       """,
     needs: "text of the past at consolidation only, or none",
     verified: "closed-form regressions, Kullback–Leibler test, loop over single sequences, explicit outer products")
@@ -136,6 +144,14 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         Kronecker factors are in bf16 where the CPU has it, at half their cost.
         """),
       OptionSchema(
+        "fisher.rank", .share(maximum: 1, open: false), default: .number(0.25),
+        onlyWith: .init("fisher.structure", ["kronecker"]),
+        """
+        The rank that is kept of a Kronecker factor, as a share of its side: UUᵀ beside the exact diagonal, found by \
+        factor analysis. A quarter takes half of the work and a quarter of the memory; 0, shares of a half or more, and \
+        sides under 128 keep whole factors.
+        """),
+      OptionSchema(
         "fisher.rank_agreement", .share(maximum: 1, open: true), default: .number(0),
         onlyWith: .init("fisher.structure", ["diagonal"]), and: .init("fisher.unit", ["sequence", "position"]),
         """
@@ -196,7 +212,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           examples: ingredients.integer("fisher.examples") ?? .max, batch: ingredients.integer("fisher.batch") ?? 1,
           tolerance: ingredients.number("fisher.tolerance") ?? 0,
           rankAgreement: ingredients.number("fisher.rank_agreement") ?? 0),
-        storage: ingredients.word("fisher.storage").flatMap(Precision.init) ?? .fp32),
+        storage: ingredients.word("fisher.storage").flatMap(Precision.init) ?? .fp32,
+        rankShare: ingredients.number("fisher.rank") ?? 0.25),
       ingredients.store, on: ingredients.backend)
   }
 
@@ -205,8 +222,9 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     guard options.word("fisher.structure") == "kronecker" else { return diagonal }
     // In bf16 the factors and the copies that products read.
     let bytes = options.word("fisher.storage") == "bf16" ? 6 : 4
+    let share = options.number("fisher.rank") ?? 0.25
     let factors = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
-      sum + bytes * (weight.shape[0] * weight.shape[0] + weight.shape[1] * weight.shape[1])
+      sum + weight.shape.reduce(0) { $0 + bytes * SymmetricMatrix.count(side: $1, rankShare: share) }
     }
     guard options.word("variant") == "separate" else { return diagonal + factors }
     // Every past keeps its own factors and all of its anchor.
@@ -218,12 +236,15 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     let factored = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { $0 + $1.range.count }
     return 4 * chain.parameters + 8 * factored
   }
-  /// 2·O·I·(O + I) operations for every factored weight beside six a parameter and token.
+  /// 2·O·I·(O + I) operations for every factored weight, or what low rank leaves of it, beside six a parameter and token.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
     guard options.word("fisher.structure") == "kronecker" else { return 0 }
+    let share = options.number("fisher.rank") ?? 0.25
     let work = step.store.parameters.filter(KroneckerFactors.covers).reduce(0.0) { sum, weight in
-      let (o, i) = (Double(weight.shape[0]), Double(weight.shape[1]))
-      return sum + 2 * o * i * (o + i)
+      let sides = (weight.shape[0], weight.shape[1])
+      return sum + 2
+        * (Double(sides.1) * Double(SymmetricMatrix.work(side: sides.0, rankShare: share))
+          + Double(sides.0) * Double(SymmetricMatrix.work(side: sides.1, rankShare: share)))
     }
     let kept = options.word("variant") == "separate" ? max(1, step.pasts) : 1
     return Double(kept) * work / (6 * Double(step.store.count) * Double(step.tokens))
@@ -348,14 +369,17 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   public func absorb(_ factors: KroneckerCurvature, weight: Double) {
     let weighted = factors.scaled(by: Float(weight))
     switch settings.variant {
-    case .separate: factored.append((weighted.stored(in: settings.storage), backend.copied(store.values)))
+    case .separate: factored.append((kept(weighted), backend.copied(store.values)))
     case .online:
       // The diagonal part's anchor is the newest one, too.
       guard let anchor else { return }
       let merged = factored.first.map { $0.curvature.merged(with: weighted, keeping: settings.decay) } ?? weighted
-      factored = [(merged.stored(in: settings.storage), anchor)]
+      factored = [(kept(merged), anchor)]
     }
     renewBounds()
+  }
+  private func kept(_ curvature: KroneckerCurvature) -> KroneckerCurvature {
+    curvature.kept(rankShare: settings.rankShare, storage: settings.storage)
   }
 
   private func renewBounds() {
@@ -463,7 +487,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     while reader.contains("kronecker/\(factored.count)/weights") {
       let group = "kronecker/\(factored.count)"
       let factors = try KroneckerCurvature.restore(
-        from: reader, under: group, storage: settings.storage, store, on: backend)
+        from: reader, under: group, rankShare: settings.rankShare, storage: settings.storage, store, on: backend)
       guard settings.variant == .separate else {
         factored.append((factors, restoredAnchor))
         continue

@@ -18,6 +18,16 @@ extension ReferenceBackend {
     for index in x.buffer.indices { x.buffer[index] *= factor }
   }
 
+  public func scaleRows(_ x: Tensor, by factors: Tensor, into y: Tensor) {
+    requireShape(factors, 1, x.rows, "scaleRows: factors")
+    forEach(x, y, what: "scaleRows") { row, column in y[row, column] = factors[0, row] * x[row, column] }
+  }
+
+  public func scaleColumns(_ x: Tensor, by factors: Tensor, into y: Tensor) {
+    requireShape(factors, 1, x.columns, "scaleColumns: factors")
+    forEach(x, y, what: "scaleColumns") { row, column in y[row, column] = factors[0, column] * x[row, column] }
+  }
+
   public func addSquares(_ x: Tensor, scaled scale: Float, into y: Tensor) {
     addProduct(x, x, scaled: scale, into: y)
   }
