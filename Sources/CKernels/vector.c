@@ -20,6 +20,11 @@ void ck_vector_scale(float *x, float factor, long count) {
   for (long i = 0; i < count; i++) x[i] *= factor;
 }
 CK_DISPATCHED
+void ck_vector_subtract(const float *a, const float *b, float *y, long count) {
+  CK_ELEMENTWISE
+  for (long i = 0; i < count; i++) y[i] = a[i] - b[i];
+}
+CK_DISPATCHED
 void ck_vector_scaled(const float *restrict x, float factor, float *restrict y, long count) {
   for (long i = 0; i < count; i++) y[i] = factor * x[i];
 }

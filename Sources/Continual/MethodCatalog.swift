@@ -82,6 +82,8 @@ public protocol ConfigurableMethod: ContinualMethod {
   static func stateBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int
   /// Bytes that it holds beside them while a stage runs, and in no checkpoint.
   static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int
+  /// Bytes of what a pass over a past found, held until it has joined the state; while it joins, twice as many.
+  static func estimateBytes(_ options: MethodOptions, _ store: ParameterStore) -> Int
   /// Why it cannot guard a stage that trains low-rank factors; nil where it can.
   static func reasonAgainstAdapters(_ options: MethodOptions) -> String?
   /// Rehearsed tokens for every token of the stage.
@@ -93,6 +95,7 @@ public protocol ConfigurableMethod: ContinualMethod {
 
 extension ConfigurableMethod {
   public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int { 0 }
+  public static func estimateBytes(_ options: MethodOptions, _ store: ParameterStore) -> Int { 0 }
   public static func reasonAgainstAdapters(_ options: MethodOptions) -> String? { nil }
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double { 0 }
   /// r/(1 − r) for a method with a share r of the final mix.

@@ -92,28 +92,25 @@ public final class KroneckerCurvature {
     }
   }
 
-  /// Adds to each place of a weight a number such that the diagonal matrix of all of them is at least L ⊗ R.
+  /// A number for each place of a weight such that the diagonal matrix of all of them is at least L ⊗ R.
   ///
-  /// bound[i, j] = u[i]·v[j], u[i] = √L[i,i]·Σ_k |L[i,k]|/√L[k,k], v likewise: Gershgorin's circles of the matrix scaled
+  /// u[i]·v[j], u[i] = √L[i,i]·Σ_k |L[i,k]|/√L[k,k], v likewise: Gershgorin's circles of the matrix scaled
   /// to a unit diagonal, which is never less than L ⊗ R in any direction.
-  public func addBounds(scaled scale: Float, into bounds: Tensor) {
-    for block in blocks {
-      let (u, v) = (Self.bounds(block.left.whole(on: backend)), Self.bounds(block.right.whole(on: backend)))
-      let target = block.parameter.view(of: bounds)
-      let buffer = target.buffer
-      for i in u.indices { for j in v.indices { buffer[i * v.count + j] += scale * u[i] * v[j] } }
-    }
+  public func bound(_ block: Block) -> RankOneBound {
+    RankOneBound(rows: circles(block.left), columns: circles(block.right))
   }
 
-  static func bounds(_ matrix: Tensor) -> [Float] {
+  private func circles(_ factor: SymmetricMatrix) -> Tensor {
+    let matrix = factor.whole(on: backend)
     let (n, values) = (matrix.rows, matrix.buffer)
     let roots = (0..<n).map { max(0, values[$0 * n + $0]).squareRoot() }
     let inverse = roots.map { $0 > 0 ? 1 / $0 : 0 }
-    return (0..<n).map { i in
+    let sums: [Float] = (0..<n).map { i in
       var sum: Float = 0
       for k in 0..<n { sum += abs(values[i * n + k]) * inverse[k] }
       return roots[i] * sum
     }
+    return backend.tensor(sums, 1, n)
   }
 
   /// The same with every L multiplied.

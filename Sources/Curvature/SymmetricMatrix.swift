@@ -95,8 +95,8 @@ public struct SymmetricMatrix {
   /// parameters away from their anchor in every step.
   private func semidefiniteRounded(on backend: any Backend) -> Tensor {
     let rounded = backend.rounded(values)
-    let error = backend.copied(values)
-    backend.add(rounded, scaled: -1, into: error)
+    let error = backend.empty(side, side)
+    backend.subtract(rounded, from: values, into: error)
     let lift = Self.spectralNorm(error, on: backend)
     for i in 0..<side {
       // Up to the next bfloat16 number.

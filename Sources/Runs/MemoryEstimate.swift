@@ -15,7 +15,7 @@ import Training
 ///
 /// - methods: as their `stateBytes` and `workBytes` have it, and 8P for interfered retrieval
 /// - consolidation: what the pass over the past holds, or the self-test of a Fisher: 12P (bf16: 16P), scoring, and 40 for
-///   every probability that it compares
+///   every probability that it compares, beside Kronecker factors that were found; or two of these where pasts merge
 /// - base copy 4P, and 4P for its Fisher, where variants start over from the base
 /// - data: 12 a token of training text; 80 MiB for everything else
 ///
@@ -76,8 +76,11 @@ public struct MemoryEstimate: Sendable {
         let longest = ([plan.training] + plan.stages.map(\.training)).map(\.sequenceLength).max() ?? 0
         let probabilities = DivergenceProbe.workBytes(
           length: min(longest, assembly.subject.contextLength), classes: model.configuration.vocabularySize)
-        let test = usesFisher ? (usesBF16 ? 16 : 12) * parameters + measuring + probabilities : 0
-        others = max(others, max(passes, test) + kept)
+        let found =
+          distinct.map { $0.type?.estimateBytes($0.methodOptions, assembly.subject.network.parameters) ?? 0 }
+          .max() ?? 0
+        let test = usesFisher ? found + (usesBF16 ? 16 : 12) * parameters + measuring + probabilities : 0
+        others = max(others, max(passes, test, 2 * found) + kept)
       }
       add("consolidation and measuring", others - training)
     case .classifier(let classifier):

@@ -53,6 +53,25 @@ extension CPUBackend {
     overwriting(y)
     elementwise(x, y) { from, to, count in ck_vector_add(from, scale, to, count) }
   }
+  public func subtract(_ b: Tensor, from a: Tensor, into y: Tensor) {
+    precondition(
+      b.rows == y.rows && b.columns == y.columns && a.rows == y.rows && a.columns == y.columns,
+      "[\(b.rows), \(b.columns)] from [\(a.rows), \(a.columns)] into [\(y.rows), \(y.columns)]")
+    overwriting(y)
+    if a.isContiguous && b.isContiguous && y.isContiguous {
+      overElements(y.count) { range in
+        let i = range.lowerBound
+        ck_vector_subtract(a.base + i, b.base + i, y.base + i, range.count)
+      }
+    } else {
+      overRows(y.rows, height: height(columns: y.columns)) { rows in
+        for row in rows {
+          ck_vector_subtract(
+            a.base + row * a.stride, b.base + row * b.stride, y.base + row * y.stride, y.columns)
+        }
+      }
+    }
+  }
   public func scale(_ x: Tensor, by factor: Float) {
     overwriting(x)
     elementwise(x, x) { pointer, _, count in ck_vector_scale(pointer, factor, count) }
@@ -91,17 +110,25 @@ extension CPUBackend {
     }
   }
   public func dampedStep(
-    _ parameters: Tensor, previous: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float,
-    epsilon: Float, rate: Float
+    _ parameters: Tensor, previous: Tensor, force: Tensor, bounds: [RankOneBound], secondMoment: Tensor?,
+    correction: Float, epsilon: Float, rate: Float
   ) {
-    same(parameters, previous, force, bound, secondMoment ?? force)
+    same(parameters, previous, force, secondMoment ?? force)
+    let columns = parameters.columns
+    precondition(
+      bounds.allSatisfy { $0.rows.count == parameters.rows && $0.columns.count == columns },
+      "bounds of [\(bounds.map { "\($0.rows.count), \($0.columns.count)" })] for [\(parameters.rows), \(columns)]")
     let rounded = renewed(parameters)
-    overElements(parameters.count) { range in
-      let i = range.lowerBound
-      ck_vector_damped_step(
-        parameters.base + i, previous.base + i, force.base + i, bound.base + i,
-        secondMoment.map { UnsafePointer($0.base + i) },
-        correction, epsilon, rate, rounded.map { $0 + i }, range.count)
+    overRows(parameters.rows, height: height(columns: columns, elements: Self.chunk)) { rows in
+      let sums = empty(1, columns)
+      for row in rows {
+        let i = row * columns
+        ck_vector_fill(sums.base, 0, columns)
+        for bound in bounds { ck_vector_add(bound.columns.base, bound.rows.base[row], sums.base, columns) }
+        ck_vector_damped_step(
+          parameters.base + i, previous.base + i, force.base + i, sums.base,
+          secondMoment.map { UnsafePointer($0.base + i) }, correction, epsilon, rate, rounded.map { $0 + i }, columns)
+      }
     }
   }
   public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {

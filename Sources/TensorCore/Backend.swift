@@ -32,6 +32,18 @@ public struct QuadraticPull: Sendable {
   }
 }
 
+/// The matrix uvᵀ, of numbers that are not negative.
+public struct RankOneBound: Sendable {
+  /// u [1, R]
+  public let rows: Tensor
+  /// v [1, C]
+  public let columns: Tensor
+  public init(rows: Tensor, columns: Tensor) {
+    self.rows = rows
+    self.columns = columns
+  }
+}
+
 /// What rows of logits should come near, beside their targets or instead of them.
 public struct SoftRows: Sendable, Equatable {
   /// Weight of −log p(target), one a row.
@@ -255,6 +267,8 @@ public protocol Backend: AnyObject {
   func copy(_ x: Tensor, into y: Tensor)
   /// y += scale·x; strided windows allowed.
   func add(_ x: Tensor, scaled scale: Float, into y: Tensor)
+  /// y ← a − b; strided windows allowed.
+  func subtract(_ b: Tensor, from a: Tensor, into y: Tensor)
   /// x ← scale·x.
   func scale(_ x: Tensor, by factor: Float)
   /// y[i, j] ← factors[i]·x[i, j].  x, y [N, C]; factors [1, N]; strided windows allowed
@@ -270,10 +284,11 @@ public protocol Backend: AnyObject {
   /// θ ← θ − r·(force + bound·(θ − previous))/(d + r·bound), d = √(v·correction) + ε, or 1 without v.
   ///
   /// Where θ is an optimizer's step from `previous` and `force` a slope there, of a function that curves nowhere more than
-  /// `bound`: the minimiser of the step's own quadratic model plus r times the bounding one.
+  /// `bound`: the minimiser of the step's own quadratic model plus r times the bounding one. bound = Σ_k u_k v_kᵀ.
+  /// - Shapes: θ, previous, force, v [R, C], contiguous; u [1, R], v [1, C]
   func dampedStep(
-    _ parameters: Tensor, previous: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float,
-    epsilon: Float, rate: Float)
+    _ parameters: Tensor, previous: Tensor, force: Tensor, bounds: [RankOneBound], secondMoment: Tensor?,
+    correction: Float, epsilon: Float, rate: Float)
   /// y += scale·a·b.
   func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor)
   /// q ← numerator/denominator where denominator > 0, fallback elsewhere.

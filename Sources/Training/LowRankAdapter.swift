@@ -167,8 +167,8 @@ public final class LowRankAdapter {
       let strength = settings.scale * pull.strength / gradientScale
       penalty +=
         0.5 * Double(pull.strength) * backend.quadratic(weight, anchor: local.anchor, curvature: local.curvature)
-      let displacement = backend.copied(weight)
-      backend.add(local.anchor, scaled: -1, into: displacement)
+      let displacement = backend.empty(1, weight.count)
+      backend.subtract(local.anchor, from: weight, into: displacement)
       if let curvature = local.curvature {
         backend.addProduct(curvature, displacement, scaled: strength, into: force)
       } else {

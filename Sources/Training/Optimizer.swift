@@ -145,14 +145,13 @@ public final class Optimizer {
   /// quadratic model plus a quadratic that is nowhere below the pull's penalty and touches it at `previous`. It cannot
   /// overshoot for any λ, and rests where gradient + λ·force = 0.
   /// - Parameters:
-  ///   - previous: the parameter before the step; force, bound: likewise taken there. [1, count]
+  ///   - previous: the parameter before the step; force, bounds: likewise taken there. [R, C] as the parameter's value
   ///   - rate: ηλ
-  public func join(_ parameter: Parameter, previous: Tensor, force: Tensor, bound: Tensor, rate: Float) {
-    let range = parameter.range
+  public func join(_ parameter: Parameter, previous: Tensor, force: Tensor, bounds: [RankOneBound], rate: Float) {
     let taken = zip(store.parameters, steps).first { $0.0 === parameter }?.1 ?? 1
     backend.dampedStep(
-      store.values.slice(range), previous: previous, force: force, bound: bound,
-      secondMoment: settings.kind == .adamw ? second?.slice(range) : nil,
+      parameter.value, previous: previous, force: force, bounds: bounds,
+      secondMoment: settings.kind == .adamw ? second.map(parameter.view) : nil,
       correction: Float(1 / (1 - Maths.pow(Double(settings.beta2), Double(taken)))), epsilon: settings.epsilon,
       rate: rate)
   }

@@ -65,14 +65,40 @@ import Training
     // O² + I²: queries and their way out [8, 8], keys and values [4, 8], three of [12, 8], the head [11, 8].
     let squares = 2 * 128 + 2 * 80 + 3 * 208 + 185
     #expect(type.stateBytes(options, chain) == 8 * network.parameters.count + 4 * squares)
-    // The bound, and of every factored weight itself and a force.
+    // Every factored weight itself and a force; a pass finds the factors in fp32.
     let factored = 2 * 64 + 2 * 32 + 3 * 96 + 88
-    #expect(type.workBytes(options, chain) == 4 * network.parameters.count + 8 * factored)
+    #expect(type.workBytes(options, chain) == 8 * factored)
+    #expect(type.estimateBytes(options, network.parameters) == 4 * squares)
     // The work of a step counts no embeddings either: 2·O·I·(O + I) a factored weight.
     let products = 2 * 64 * 16 + 2 * 32 * 12 + 3 * 96 * 20 + 88 * 19
     let work = type.addedWork(options, StepOutline(tokens: 10, pasts: 1, store: network.parameters))
     let wanted = Double(2 * products) / Double(6 * network.parameters.count * 10)
     #expect(abs(work - wanted) < 1e-12)
+  }
+
+  /// Sides of 128 and more have a rank of a quarter and a diagonal; a checkpoint holds just that.
+  @Test func factorsOfLowRankByHand() throws {
+    let world = RowWorld(hidden: [132])
+    let (type, options) = try configured("ewc", ["fisher.structure": .word("kronecker")])
+    let chain = StateOutline(store: world.store, pasts: 1, stageTokens: 24)
+    let method = type.init(MethodIngredients(options, store: world.store, backend: world.backend))
+    try method.consolidate(world.past(0, world.exemplars))
+    let state = MemoryState()
+    method.write(to: state)
+    let weights = world.store.parameters.filter { $0.shape.count == 2 }
+    var (numbers, work) = (0, 0)
+    for weight in weights {
+      for (side, other) in [(weight.shape[0], weight.shape[1]), (weight.shape[1], weight.shape[0])] {
+        numbers += side == 132 ? 132 * 33 + 132 : side * side
+        work += 2 * other * (side == 132 ? 2 * 132 * 33 : side * side)
+      }
+    }
+    #expect(weights.contains { $0.shape.contains(132) })
+    #expect(type.stateBytes(options, chain) == 8 * world.store.count + 4 * numbers)
+    let bytes = try state.tensorPaths.reduce(0) { try $0 + 4 * state.floats($1).count }
+    #expect(bytes == type.stateBytes(options, chain))
+    let added = type.addedWork(options, StepOutline(tokens: 10, pasts: 1, store: world.store))
+    #expect(abs(added - Double(work) / Double(60 * world.store.count)) < 1e-12)
   }
 
   /// In memory alone: remembered answers of a teacher, the parameters before a step, gradients of memories.

@@ -243,7 +243,12 @@ private final class Recording: GradientSink {
     let store = world()
     let curvature = curvature(store, seed: 20)
     let bounds = backend.zeros(1, store.count)
-    curvature.addBounds(scaled: 1, into: bounds)
+    for block in curvature.blocks {
+      let bound = curvature.bound(block)
+      backend.multiply(
+        bound.rows, transposed: true, bound.columns, transposed: false, into: block.parameter.view(of: bounds),
+        accumulate: false)
+    }
     let origin = backend.zeros(1, store.count)
     var stream = RandomStream(seed: 4)
     for _ in 0..<20 {

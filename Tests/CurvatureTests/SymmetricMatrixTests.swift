@@ -179,9 +179,9 @@ import Testing
   /// The diagonal matrix of bounds is nowhere below a curvature of low rank either.
   @Test func boundsHold() {
     let kept = curvature(common: 60).kept(rankShare: 0.25, storage: .fp32)
-    let bounds = backend.zeros(1, store.count)
-    kept.addBounds(scaled: 1, into: bounds)
-    let local = weight.view(of: bounds)
+    let (bound, local) = (kept.bound(kept.blocks[0]), backend.empty(Self.rows, Self.columns))
+    backend.multiply(
+      bound.rows, transposed: true, bound.columns, transposed: false, into: local, accumulate: false)
     let x = displacement(5)
     for _ in 0..<10 {
       let force = kept.force(kept.blocks[0], x)

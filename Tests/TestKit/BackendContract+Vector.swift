@@ -13,7 +13,7 @@ extension BackendContract {
         bench.output("scaled", y, .arithmetic)
       }
     },
-    ContractCase("copy, add") { bench in
+    ContractCase("copy, add, subtract") { bench in
       forShapes(bench, elementShapes) { rows, columns, strided in
         let x = bench.normal("x", rows, columns, strided: strided)
         let y = bench.blank("y", rows, columns, strided: !strided)
@@ -22,6 +22,9 @@ extension BackendContract {
         let sum = bench.normal("sum", rows, columns, strided: !strided)
         bench.backend.add(x, scaled: 0.3, into: sum)
         bench.output("sum", sum, .arithmetic, floor: 1)
+        let difference = bench.blank("difference", rows, columns, strided: strided)
+        bench.backend.subtract(bench.normal("less", rows, columns, strided: !strided), from: x, into: difference)
+        bench.output("difference", difference, .arithmetic, floor: 1)
       }
     },
     ContractCase("scaleRows, scaleColumns") { bench in
@@ -50,7 +53,7 @@ extension BackendContract {
         bench.output("quotient", q, .arithmetic)
       }
     },
-    ContractCase("addMagnitudes, addPath, dampedStep") { bench in
+    ContractCase("addMagnitudes, addPath") { bench in
       forCounts(bench) { count in
         let (a, x) = (bench.normal("a", 1, count), bench.normal("x", 1, count))
         bench.backend.addMagnitudes(a, scaled: 0.3, into: x)
@@ -60,12 +63,20 @@ extension BackendContract {
         bench.backend.addPath(gradient: a, values: values, previous: previous, into: path)
         bench.output("previous", previous, .exact)
         bench.output("path", path, .arithmetic, floor: 1)
-        let bound = bench.positive("bound", 1, count)
-        for moment in [nil, bench.positive("v", 1, count)] {
-          let parameters = bench.normal("parameters", 1, count)
+      }
+    },
+    ContractCase("dampedStep") { bench in
+      for (rows, columns, terms) in [(1, 1, 1), (3, 7, 1), (17, 130, 2), (300, 257, 3)] {
+        bench.context = "[\(rows), \(columns)], \(terms) bounds"
+        let (previous, force) = (bench.normal("previous", rows, columns), bench.normal("force", rows, columns))
+        let bounds = (0..<terms).map { _ in
+          RankOneBound(rows: bench.positive("u", 1, rows), columns: bench.positive("v", 1, columns))
+        }
+        for moment in [nil, bench.positive("second moment", rows, columns)] {
+          let parameters = bench.normal("parameters", rows, columns)
           bench.backend.dampedStep(
-            parameters, previous: values, force: a, bound: bound, secondMoment: moment, correction: 1.25, epsilon: 1e-3,
-            rate: 0.7)
+            parameters, previous: previous, force: force, bounds: bounds, secondMoment: moment, correction: 1.25,
+            epsilon: 1e-3, rate: 0.7)
           bench.output("parameters", parameters, .optimizer, floor: 1)
         }
       }

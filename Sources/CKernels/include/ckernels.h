@@ -101,6 +101,8 @@ void ck_vector_round(const float *x, uint16_t *rounded, long count);
 void ck_vector_fill(float *x, float value, long count);
 void ck_vector_add(const float *x, float scale, float *y, long count);
 void ck_vector_scale(float *x, float factor, long count);
+// y = a - b; y may be one of them.
+void ck_vector_subtract(const float *a, const float *b, float *y, long count);
 // y = factor·x and y = a·b; y is none of the others.
 void ck_vector_scaled(const float *x, float factor, float *y, long count);
 void ck_vector_product(const float *a, const float *b, float *y, long count);

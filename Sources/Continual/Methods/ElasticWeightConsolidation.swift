@@ -177,8 +177,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   private var strength: Float = 0
   /// Curvature of linear layers with where it holds on to: one online, one for every past in the separate form.
   private var factored: [(curvature: KroneckerCurvature, anchor: Tensor)] = []
-  /// What the factored pulls' slopes stay below, for each parameter. [1, P]; nil without any.
-  private var bounds: Tensor?
+  /// What the slopes of proximal factored pulls stay below, one for every past of a weight.
+  private var bounds: [ObjectIdentifier: [RankOneBound]] = [:]
   /// Within a proximal step: factored weights before it, and the forces there.
   private var held: [(parameter: Parameter, previous: Tensor, force: Tensor)] = []
   /// Within a coupled step that is observed: gradients as they were before forces joined them.
@@ -230,11 +230,17 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     // Every past keeps its own factors and all of its anchor.
     return diagonal + chain.pasts * (factors + 4 * chain.parameters)
   }
-  /// Of proximal factored pulls: the bound, and within a step every factored weight and the force on it.
+  /// Of proximal factored pulls within a step: every factored weight and the force on it.
   public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
     guard options.word("fisher.structure") == "kronecker", options.word("form") == "proximal" else { return 0 }
-    let factored = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { $0 + $1.range.count }
-    return 4 * chain.parameters + 8 * factored
+    return 8 * chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { $0 + $1.range.count }
+  }
+  /// Of Kronecker factors: the new ones, whole.
+  public static func estimateBytes(_ options: MethodOptions, _ store: ParameterStore) -> Int {
+    guard options.word("fisher.structure") == "kronecker" else { return 0 }
+    return store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
+      sum + weight.shape.reduce(0) { $0 + 4 * $1 * $1 }
+    }
   }
   /// 2·O·I·(O + I) operations for every factored weight, or what low rank leaves of it, beside six a parameter and token.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
@@ -278,8 +284,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       for block in curvature.blocks {
         let parameter = block.parameter
         guard parameter.isTrainable, step.accumulator.hasGradient(parameter) else { continue }
-        let displacement = backend.copied(parameter.value)
-        backend.add(parameter.view(of: anchor), scaled: -1, into: displacement)
+        let displacement = backend.empty(parameter.value.rows, parameter.value.columns)
+        backend.subtract(parameter.view(of: anchor), from: parameter.value, into: displacement)
         let force = curvature.force(block, displacement)
         penalty +=
           Double(strength) / 2
@@ -304,11 +310,10 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   public func adjustParameters(_ step: StepScope) -> Double {
     for (parameter, gradient) in bare { backend.copy(gradient, into: parameter.view(of: step.accumulator.gradient)) }
     bare = []
-    guard let bounds else { return 0 }
     for (parameter, previous, force) in held {
       step.optimizer.join(
-        parameter, previous: previous.slice(0..<previous.count), force: force.slice(0..<force.count),
-        bound: bounds.slice(parameter.range), rate: Float(step.learningRate) * strength)
+        parameter, previous: previous, force: force, bounds: bounds[ObjectIdentifier(parameter)] ?? [],
+        rate: Float(step.learningRate) * strength)
     }
     held = []
     return 0
@@ -383,13 +388,13 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   }
 
   private func renewBounds() {
-    guard !factored.isEmpty, settings.form == .proximal else {
-      bounds = nil
-      return
+    bounds = [:]
+    guard settings.form == .proximal else { return }
+    for (curvature, _) in factored {
+      for block in curvature.blocks {
+        bounds[ObjectIdentifier(block.parameter), default: []].append(curvature.bound(block))
+      }
     }
-    let sums = backend.zeros(1, store.count)
-    for (curvature, _) in factored { curvature.addBounds(scaled: 1, into: sums) }
-    bounds = sums
   }
 
   /// Joins a new past: its Fisher and, as its anchor, the parameters as they are now.

@@ -137,8 +137,8 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
     func dot(_ a: Tensor, _ b: Tensor) -> Double {
       moving.reduce(0) { $0 + backend.dot(a.slice($1.range), b.slice($1.range)) }
     }
-    let update = backend.copied(store.values)
-    backend.add(previous, scaled: -1, into: update)
+    let update = backend.empty(1, store.count)
+    backend.subtract(previous, from: store.values, into: update)
     let factor = factor(moving, dot)
     let weights = Self.solve(factor, directions.map { dot($0, update) })
     for (direction, weight) in zip(directions, weights) where weight != 0 {
@@ -150,8 +150,7 @@ public final class OrthogonalGradientDescent: ConfigurableMethod {
     let whole = dot(update, update)
     steps += 1
     if whole > 0 {
-      backend.copy(store.values, into: update)
-      backend.add(previous, scaled: -1, into: update)
+      backend.subtract(previous, from: store.values, into: update)
       removed += 1 - min(1, dot(update, update) / whole)
     }
     return 0

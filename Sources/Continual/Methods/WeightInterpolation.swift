@@ -58,8 +58,8 @@ public final class WeightInterpolation: ConfigurableMethod {
       squares += moved
       // θ₁ + (1 − α)(θ₀ − θ₁), so that α = 1 keeps every bit.
       guard isTrained[index], alpha < 1 else { continue }
-      let way = backend.copied(before)
-      backend.add(now, scaled: -1, into: way)
+      let way = backend.empty(1, before.count)
+      backend.subtract(now, from: before, into: way)
       backend.add(way, scaled: Float(1 - alpha), into: now)
     }
     distance = squares.squareRoot()

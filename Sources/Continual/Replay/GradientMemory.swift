@@ -102,8 +102,8 @@ public final class GradientMemory {
         body(reference.gradient.slice(parameter.range), parameter)
       }
     }
-    let update = backend.copied(store.values)
-    backend.add(previous, scaled: -1, into: update)
+    let update = backend.empty(1, store.count)
+    backend.subtract(previous, from: store.values, into: update)
     let slopes = references.map { reference in
       var sum = 0.0
       each(reference) { gradient, parameter in sum += backend.dot(gradient, update.slice(parameter.range)) }

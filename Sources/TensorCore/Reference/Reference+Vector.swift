@@ -14,6 +14,11 @@ extension ReferenceBackend {
     forEach(x, y, what: "add") { row, column in y[row, column] += Double(scale) * x[row, column] }
   }
 
+  public func subtract(_ b: Tensor, from a: Tensor, into y: Tensor) {
+    requireShape(b, y.rows, y.columns, "subtract: b")
+    forEach(a, y, what: "subtract") { row, column in y[row, column] = a[row, column] - b[row, column] }
+  }
+
   public func scale(_ x: Tensor, by factor: Float) {
     for index in x.buffer.indices { x.buffer[index] *= factor }
   }
@@ -49,14 +54,19 @@ extension ReferenceBackend {
   }
 
   public func dampedStep(
-    _ parameters: Tensor, previous: Tensor, force: Tensor, bound: Tensor, secondMoment: Tensor?, correction: Float,
-    epsilon: Float, rate: Float
+    _ parameters: Tensor, previous: Tensor, force: Tensor, bounds: [RankOneBound], secondMoment: Tensor?,
+    correction: Float, epsilon: Float, rate: Float
   ) {
-    requireCount(parameters, previous, force, bound, secondMoment ?? force, what: "dampedStep")
+    requireCount(parameters, previous, force, secondMoment ?? force, what: "dampedStep")
+    for bound in bounds {
+      requireShape(bound.rows, 1, parameters.rows, "dampedStep: u")
+      requireShape(bound.columns, 1, parameters.columns, "dampedStep: v")
+    }
     for index in parameters.buffer.indices {
       let metric =
         secondMoment.map { (Double($0.buffer[index]) * Double(correction)).squareRoot() + Double(epsilon) } ?? 1
-      let stiffness = Double(bound.buffer[index])
+      let (row, column) = index.quotientAndRemainder(dividingBy: parameters.columns)
+      let stiffness = bounds.reduce(0.0) { $0 + $1.rows[0, row] * $1.columns[0, column] }
       let moved = Double(parameters.buffer[index]) - Double(previous.buffer[index])
       let step =
         Double(rate) * (Double(force.buffer[index]) + stiffness * moved) / (metric + Double(rate) * stiffness)
