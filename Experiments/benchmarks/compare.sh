@@ -93,7 +93,7 @@ part_fisher() {
 # What the other methods add: their steps in turn with plain ones inside each process; 1024 tokens a step.
 part_methods() {
   local repeat=$1 case words
-  for case in si mas rwalk "ewc, K-FAC" "ewc, K-FAC, coupled" "ewc, K-FAC in bf16" "lwf, online" "lwf, cached" \
+  for case in si mas rwalk "ewc, K-FAC" "ewc, K-FAC, coupled" "ewc, K-FAC in bf16" "ewc, K-FAC, whole" "lwf, online" "lwf, cached" \
     "replay, r 0.2" "self_rehearsal, r 0.2" "der, r 0.2" "agem"; do
     case $case in
       *K-FAC*) words="--set fisher.structure=kronecker" ;;
@@ -103,6 +103,7 @@ part_methods() {
     esac
     [[ $case != *coupled ]] || words+=" --set form=coupled"
     [[ $case != *bf16 ]] || words+=" --set fisher.storage=bf16"
+    [[ $case != *whole ]] || words+=" --set fisher.rank=0"
     reading methods "$case" "retain fp32" "$repeat" \
       bench method --model stories15m --batch 4 --seq 256 --steps 9 --method "${case%%,*}" $words
   done

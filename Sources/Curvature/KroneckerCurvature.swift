@@ -63,7 +63,7 @@ public final class KroneckerCurvature {
       let whole = factor.whole(on: backend)
       guard let rank else { return SymmetricMatrix(whole) }
       let kept = SymmetricMatrix(
-        loadings: backend.empty(factor.side, rank), uniquenesses: backend.empty(1, factor.side))
+        loadings: backend.empty(rank, factor.side), uniquenesses: backend.empty(1, factor.side))
       matrices.append(whole)
       loadings.append(kept.values)
       if let unique = kept.uniquenesses { uniquenesses.append(unique) }
@@ -76,7 +76,7 @@ public final class KroneckerCurvature {
   /// L ΔW R for one block.
   ///
   /// - Shapes: displacement [rows, columns], the same out
-  /// - Cost: 2·rows·columns·(rows + columns) operations with whole factors, half of it at a rank of a quarter
+  /// - Cost: 2·rows·columns·(rows + columns) operations with whole factors, two fifths of it at a rank of a fifth
   public func force(_ block: Block, _ displacement: Tensor) -> Tensor {
     let outer = backend.precision
     if storage == .bf16 { backend.precision = .bf16 }
@@ -201,7 +201,7 @@ public final class KroneckerCurvature {
         }
         tensor(
           name + "_loadings", values, [values.rows, values.columns],
-          "U of UUᵀ + diag(uniquenesses), [\(side), rank]")
+          "Uᵀ of UUᵀ + diag(uniquenesses), [rank, \(side)]")
         tensor(name + "_uniquenesses", uniquenesses, [uniquenesses.count], "[\(side)]")
       }
       factor("left", block.left, "rows")
@@ -232,7 +232,7 @@ public final class KroneckerCurvature {
         return SymmetricMatrix(try tensor(path, side, side))
       }
       return SymmetricMatrix(
-        loadings: try tensor(path + "_loadings", side, rank), uniquenesses: try tensor(path + "_uniquenesses", 1, side))
+        loadings: try tensor(path + "_loadings", rank, side), uniquenesses: try tensor(path + "_uniquenesses", 1, side))
     }
     let names = try reader.text(group + "/weights").split(separator: "\n").map(String.init)
     return KroneckerCurvature(

@@ -3,7 +3,7 @@ import TensorCore
 
 /// A symmetric positive semidefinite matrix, whole or as UUᵀ + diag(d), which takes n·r + n numbers instead of n².
 public struct SymmetricMatrix {
-  /// [n, n], or the loadings U [n, r].
+  /// [n, n], or the loadings Uᵀ [r, n].
   public let values: Tensor
   /// The uniquenesses d ≥ 0, [1, n]; nil where `values` is the whole matrix.
   public let uniquenesses: Tensor?
@@ -15,19 +15,20 @@ public struct SymmetricMatrix {
     self.uniquenesses = uniquenesses
   }
 
-  public var side: Int { values.rows }
+  public var side: Int { values.columns }
   /// nil where it is whole.
-  public var rank: Int? { uniquenesses == nil ? nil : values.columns }
+  public var rank: Int? { uniquenesses == nil ? nil : values.rows }
   /// Whether both are one matrix in memory.
   var identity: ObjectIdentifier { ObjectIdentifier(values.storage) }
 
-  /// The largest rank that a share of a side asks for, or nil where the matrix stays whole: two products with U and Uᵀ had
-  /// better cost less than one with M, and small sides cost nothing anyway.
+  /// The rank that a share of a side asks for, in whole registers of sixteen numbers, or nil where the matrix stays whole:
+  /// two products with U and Uᵀ had better cost less than one with M, and small sides cost nothing anyway.
   static func rank(share: Double, ofSide side: Int) -> Int? {
-    let rank = Int((share * Double(side)).rounded(.up))
+    let rank = max(register, Int(share * Double(side)) / register * register)
     return share > 0 && 2 * rank < side && side >= smallest ? rank : nil
   }
-  static let smallest = 128
+  private static let register = 16
+  private static let smallest = 128
 
   /// Numbers that are kept of a matrix of this side.
   public static func count(side: Int, rankShare: Double) -> Int {
@@ -42,7 +43,7 @@ public struct SymmetricMatrix {
   public func whole(on backend: any Backend) -> Tensor {
     guard let uniquenesses else { return values }
     let sum = backend.empty(side, side)
-    backend.multiply(values, transposed: false, values, transposed: true, into: sum, accumulate: false)
+    backend.multiply(values, transposed: true, values, transposed: false, into: sum, accumulate: false)
     for i in 0..<side { sum.buffer[i * side + i] += uniquenesses.buffer[i] }
     return sum
   }
@@ -61,10 +62,10 @@ public struct SymmetricMatrix {
       backend.multiply(values, transposed: false, x, transposed: false, into: product, accumulate: false)
       return product
     }
-    let inner = backend.empty(values.columns, x.columns)
-    backend.multiply(values, transposed: true, x, transposed: false, into: inner, accumulate: false)
+    let inner = backend.empty(values.rows, x.columns)
+    backend.multiply(values, transposed: false, x, transposed: false, into: inner, accumulate: false)
     backend.scaleRows(x, by: uniquenesses, into: product)
-    backend.multiply(values, transposed: false, inner, transposed: false, into: product, accumulate: true)
+    backend.multiply(values, transposed: true, inner, transposed: false, into: product, accumulate: true)
     return product
   }
 
@@ -75,10 +76,10 @@ public struct SymmetricMatrix {
       backend.multiply(x, transposed: false, values, transposed: false, into: product, accumulate: false)
       return product
     }
-    let inner = backend.empty(x.rows, values.columns)
-    backend.multiply(x, transposed: false, values, transposed: false, into: inner, accumulate: false)
+    let inner = backend.empty(x.rows, values.rows)
+    backend.multiply(x, transposed: false, values, transposed: true, into: inner, accumulate: false)
     backend.scaleColumns(x, by: uniquenesses, into: product)
-    backend.multiply(inner, transposed: false, values, transposed: true, into: product, accumulate: true)
+    backend.multiply(inner, transposed: false, values, transposed: false, into: product, accumulate: true)
     return product
   }
 

@@ -10,7 +10,7 @@ extension CPUBackend {
     let order = matrices.indices.sorted { matrices[$0].rows > matrices[$1].rows }
     workers.run(order.count) { index in
       let place = order[index]
-      FactorAnalyst(self, matrices[place], rank: loadings[place].columns).run(
+      FactorAnalyst(self, matrices[place], rank: loadings[place].rows).run(
         into: loadings[place], uniquenesses[place])
     }
   }
@@ -44,8 +44,8 @@ private struct FactorAnalyst {
 
   func run(into loadings: Tensor, _ uniquenesses: Tensor) {
     precondition(
-      loadings.rows == n && uniquenesses.count == n && uniquenesses.isContiguous,
-      "loadings of \(loadings.rows) and \(uniquenesses.count) uniquenesses for \(n) rows")
+      loadings.columns == n && uniquenesses.count == n && uniquenesses.isContiguous,
+      "loadings of \(loadings.columns) and \(uniquenesses.count) uniquenesses for \(n) columns")
     let unique = uniquenesses.base
     ck_vector_fill(unique, 0, n)
     images.assign(FactorAnalysis.start(side: n, rank: rank))
@@ -65,7 +65,7 @@ private struct FactorAnalyst {
     diagonalise(scratch: unique)
     product(inner, basis, into: common)
     for row in 0..<rank { ck_vector_scale(common.base + row * n, max(0, unique[row]).squareRoot(), n) }
-    for i in 0..<n { for row in 0..<rank { loadings.base[i * loadings.stride + row] = common.base[row * n + i] } }
+    for row in 0..<rank { (loadings.base + row * loadings.stride).update(from: common.base + row * n, count: n) }
     leave(common, common, unique)
   }
 

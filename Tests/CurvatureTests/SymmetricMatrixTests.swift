@@ -55,7 +55,7 @@ import Testing
     for (factor, original) in [
       (kept.blocks[0].left, exact.blocks[0].left), (kept.blocks[0].right, exact.blocks[0].right),
     ] {
-      #expect(factor.rank == factor.side / 4 && original.rank == nil)
+      #expect(factor.rank == 32 && original.rank == nil)
       #expect(factor.uniquenesses?.toArray().allSatisfy { $0 >= 0 } == true)
       let (found, wanted) = (doubles(factor.whole(on: backend)), doubles(original.values))
       let largest = wanted.max() ?? 0
@@ -81,12 +81,11 @@ import Testing
         [.init(parameter: weight, left: original, right: moment(Self.columns, common: 3, seed: 4))], on: backend
       ).kept(rankShare: share, storage: .fp32).blocks[0].left
     }
-    let losses = [0.05, 0.1, 0.25].map { loss(doubles(kept($0).whole(on: backend))) }
-    #expect(zip(losses, losses.dropFirst()).allSatisfy { $0 > $1 }, "\(losses)")
-    #expect(losses[2] < 0.001 && losses[0] > 0.005, "\(losses)")
+    let losses = [0.1, 0.25].map { loss(doubles(kept($0).whole(on: backend))) }
+    #expect(losses[0] < 0.003 && losses[0] > 2 * losses[1], "\(losses)")
     let factor = kept(0.25)
     let alone = SymmetricMatrix(loadings: factor.values, uniquenesses: backend.zeros(1, side))
-    #expect(loss(doubles(alone.whole(on: backend))) > 5 * losses[2])
+    #expect(loss(doubles(alone.whole(on: backend))) > 5 * losses[1])
   }
 
   /// L ΔW R by the short way is L ΔW R by the long one, in fp32 and with rounded factors.
@@ -116,7 +115,7 @@ import Testing
           parameter: store.parameters[1], left: moment(9, common: 3, seed: 5), right: moment(140, common: 3, seed: 6))
       ], on: backend
     ).kept(rankShare: 0.25, storage: .fp32).blocks[0]
-    #expect(mixed.left.rank == nil && mixed.right.rank == 35)
+    #expect(mixed.left.rank == nil && mixed.right.rank == 32)
     #expect(SymmetricMatrix.count(side: 9, rankShare: 0.25) == 81)
     #expect(SymmetricMatrix.count(side: 140, rankShare: 0.25) == mixed.right.values.count + 140)
   }

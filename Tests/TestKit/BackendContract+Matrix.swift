@@ -13,16 +13,16 @@ extension BackendContract {
         let matrix = bench.backend.empty(side, side)
         bench.backend.multiply(rows, transposed: true, rows, transposed: false, into: matrix, accumulate: false)
         matrices.append(matrix)
-        loadings.append(bench.backend.empty(side, rank))
+        loadings.append(bench.backend.empty(rank, side))
         uniquenesses.append(bench.blank("uniquenesses", 1, side))
       }
       bench.backend.factorAnalysis(of: matrices, loadings: loadings, uniquenesses: uniquenesses)
       for (place, basis) in loadings.enumerated() {
         // Loadings are known up to a rotation: what they stand for is compared.
-        let common = bench.backend.empty(basis.rows, basis.rows)
-        bench.backend.multiply(basis, transposed: false, basis, transposed: true, into: common, accumulate: false)
+        let common = bench.backend.empty(basis.columns, basis.columns)
+        bench.backend.multiply(basis, transposed: true, basis, transposed: false, into: common, accumulate: false)
         bench.output("common part \(place)", common, .decomposition)
-        let diagonal = (0..<basis.rows).map { matrices[place].buffer[$0 * basis.rows + $0] }
+        let diagonal = (0..<basis.columns).map { matrices[place].buffer[$0 * basis.columns + $0] }
         bench.output(
           "uniquenesses \(place)", uniquenesses[place], .decomposition, floor: Double(diagonal.max() ?? 0))
       }

@@ -14,7 +14,7 @@ import Training
 /// optimizer's step with a quadratic that is nowhere below the penalty and touches it where the step began:
 /// θ ← θ̂ − ηλ(GΔWA + b(θ̂ − θ))/(d + ηλb), θ̂ the optimizer's step from θ, d its metric, b a bound of A ⊗ G. It cannot
 /// overshoot for any λ and rests where gradient + λGΔWA = 0.
-/// Factors are kept as UUᵀ + diag(d) with a rank of a quarter of their side unless `rankShare` says otherwise.
+/// Factors are kept as UUᵀ + diag(d) with a rank of a fifth of their side unless `rankShare` says otherwise.
 /// - Cost: 8 bytes a parameter and step, whatever the number of pasts; kronecker: 4·O·I·(O + I)·`rankShare` operations a
 ///   weight and step more, for each separate past
 /// - Trap: F is per scored token; λ from tools that sum or batch-average F means something else
@@ -42,7 +42,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     public init(
       strength: Strength, variant: Variant = .online, decay: Double = 1, form: QuadraticPull.Form = .proximal,
       fisher: FisherRecipe = FisherRecipe(labels: .sampled(count: 1), unit: .sequence, examples: 512),
-      storage: Precision = .fp32, rankShare: Double = 0.25
+      storage: Precision = .fp32, rankShare: Double = 0.2
     ) {
       self.storage = storage
       self.rankShare = rankShare
@@ -62,11 +62,11 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
       """,
     equation: "½ λ Σ F (θ − θ*)²; kronecker: ½ λ Σ tr(G ΔW A ΔWᵀ)",
     cost: """
-      8 bytes a parameter and step; kronecker: O·I·(O + I) operations a weight more, twice as many with whole factors; \
-      one Fisher pass a stage
+      8 bytes a parameter and step; kronecker: 0.8·O·I·(O + I) operations a weight more, 2·O·I·(O + I) with whole \
+      factors; one Fisher pass a stage
       """,
     state: """
-      F and anchor: 8 bytes a parameter; kronecker: O² + I² bytes a weight more, four times as many with whole factors \
+      F and anchor: 8 bytes a parameter; kronecker: 0.8(O² + I²) bytes a weight more, five times as many with whole factors \
       (in bf16 half as much again, in checkpoints half), for every separate past as many again and an anchor of 4 bytes \
       a parameter
       """,
@@ -144,12 +144,12 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
         Kronecker factors are in bf16 where the CPU has it, at half their cost.
         """),
       OptionSchema(
-        "fisher.rank", .share(maximum: 1, open: false), default: .number(0.25),
+        "fisher.rank", .share(maximum: 1, open: false), default: .number(0.2),
         onlyWith: .init("fisher.structure", ["kronecker"]),
         """
         The rank that is kept of a Kronecker factor, as a share of its side: UUᵀ beside the exact diagonal, found by \
-        factor analysis. A quarter takes half of the work and a quarter of the memory; 0, shares of a half or more, and \
-        sides under 128 keep whole factors.
+        factor analysis, in whole sixteens. A fifth takes two fifths of the work and a fifth of the memory; 0, shares of \
+        a half or more, and sides under 128 keep whole factors.
         """),
       OptionSchema(
         "fisher.rank_agreement", .share(maximum: 1, open: true), default: .number(0),
@@ -213,7 +213,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           tolerance: ingredients.number("fisher.tolerance") ?? 0,
           rankAgreement: ingredients.number("fisher.rank_agreement") ?? 0),
         storage: ingredients.word("fisher.storage").flatMap(Precision.init) ?? .fp32,
-        rankShare: ingredients.number("fisher.rank") ?? 0.25),
+        rankShare: ingredients.number("fisher.rank") ?? 0.2),
       ingredients.store, on: ingredients.backend)
   }
 
@@ -222,7 +222,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     guard options.word("fisher.structure") == "kronecker" else { return diagonal }
     // In bf16 the factors and the copies that products read.
     let bytes = options.word("fisher.storage") == "bf16" ? 6 : 4
-    let share = options.number("fisher.rank") ?? 0.25
+    let share = options.number("fisher.rank") ?? 0.2
     let factors = chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { sum, weight in
       sum + weight.shape.reduce(0) { $0 + bytes * SymmetricMatrix.count(side: $1, rankShare: share) }
     }
@@ -245,7 +245,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   /// 2·O·I·(O + I) operations for every factored weight, or what low rank leaves of it, beside six a parameter and token.
   public static func addedWork(_ options: MethodOptions, _ step: StepOutline) -> Double {
     guard options.word("fisher.structure") == "kronecker" else { return 0 }
-    let share = options.number("fisher.rank") ?? 0.25
+    let share = options.number("fisher.rank") ?? 0.2
     let work = step.store.parameters.filter(KroneckerFactors.covers).reduce(0.0) { sum, weight in
       let sides = (weight.shape[0], weight.shape[1])
       return sum + 2

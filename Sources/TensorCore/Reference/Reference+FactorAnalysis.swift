@@ -9,9 +9,9 @@ extension ReferenceBackend {
   }
 
   private func analyse(_ matrix: Tensor, _ loadings: Tensor, _ uniquenesses: Tensor) {
-    let (n, rank) = (matrix.rows, loadings.columns)
+    let (n, rank) = (matrix.rows, loadings.rows)
     requireShape(matrix, n, n, "factorAnalysis: matrix")
-    requireShape(loadings, n, min(rank, n), "factorAnalysis: loadings")
+    requireShape(loadings, min(rank, n), n, "factorAnalysis: loadings")
     requireShape(uniquenesses, 1, n, "factorAnalysis: uniquenesses")
     let signs = FactorAnalysis.start(side: n, rank: rank)
     // Rows are the vectors that span the subspace.
@@ -37,8 +37,8 @@ extension ReferenceBackend {
       var common = 0.0
       for a in 0..<rank {
         let length = max(0, values[a]).squareRoot()
-        loadings[i, a] = length * (0..<rank).reduce(0) { $0 + vectors[$1][a] * basis[$1][i] }
-        common += loadings[i, a] * loadings[i, a]
+        loadings[a, i] = length * (0..<rank).reduce(0) { $0 + vectors[$1][a] * basis[$1][i] }
+        common += loadings[a, i] * loadings[a, i]
       }
       uniquenesses[0, i] = max(0, matrix[i, i] - common)
     }
