@@ -16,10 +16,16 @@ void ck_tokens_scatter_add(const float *dy, long dy_stride, const int32_t *token
   }
 }
 
+// Sixteen maxima side by side: the compiler takes one alone number by number, because a number that is none would make
+// its order matter.
 CK_INLINE float row_maximum(const float *row, long columns) {
-  CK_REORDER
-  float largest = row[0];
-  for (long c = 1; c < columns; c++) largest = row[c] > largest ? row[c] : largest;
+  float lanes[16], largest = row[0];
+  for (int l = 0; l < 16; l++) lanes[l] = largest;
+  long c = 0;
+  for (; c + 16 <= columns; c += 16)
+    for (int l = 0; l < 16; l++) lanes[l] = row[c + l] > lanes[l] ? row[c + l] : lanes[l];
+  for (; c < columns; c++) largest = row[c] > largest ? row[c] : largest;
+  for (int l = 0; l < 16; l++) largest = lanes[l] > largest ? lanes[l] : largest;
   return largest;
 }
 
