@@ -228,7 +228,8 @@ public final class KroneckerCurvature {
         try reader.tensor(path, into: tensor)
         return tensor
       }
-      guard let rank = SymmetricMatrix.rank(share: rankShare, ofSide: side) else {
+      // A checkpoint from before factors had a rank has whole ones; they stay so until the next past joins them.
+      guard let rank = SymmetricMatrix.rank(share: rankShare, ofSide: side), !reader.contains(path) else {
         return SymmetricMatrix(try tensor(path, side, side))
       }
       return SymmetricMatrix(

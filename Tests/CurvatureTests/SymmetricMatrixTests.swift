@@ -158,6 +158,16 @@ import Testing
     }
   }
 
+  /// Whole factors in a checkpoint are read as they are, whatever rank is wanted by now.
+  @Test func wholeFactorsAreReadToo() throws {
+    let (exact, memory) = (curvature(common: 5), MemoryState())
+    exact.write(to: memory, under: "factors")
+    let read = try KroneckerCurvature.restore(
+      from: memory, under: "factors", rankShare: 0.25, storage: .fp32, store, on: backend)
+    #expect(read.blocks[0].left.rank == nil && read.kept(rankShare: 0.25, storage: .fp32).blocks[0].left.rank == 32)
+    #expect(read.blocks[0].left.values.toArray() == exact.blocks[0].left.values.toArray())
+  }
+
   /// Merging pasts of low rank is merging the matrices that they stand for.
   @Test func mergesWhatItStandsFor() {
     let (one, two) = (curvature(common: 30), curvature(common: 50).scaled(by: 3))
