@@ -81,7 +81,7 @@ public final class KroneckerCurvature {
     let outer = backend.precision
     if storage == .bf16 { backend.precision = .bf16 }
     defer { backend.precision = outer }
-    return block.right.timesLeft(block.left.times(displacement, on: backend), on: backend)
+    return block.right.onRight(of: block.left.onLeft(of: displacement, on: backend), on: backend)
   }
 
   /// ½ Σ tr(L Δ R Δᵀ) at a displacement of all parameters. [1, P]

@@ -56,7 +56,7 @@ public struct SymmetricMatrix {
   }
 
   /// M·X.  x [n, C] → [n, C]
-  func times(_ x: Tensor, on backend: any Backend) -> Tensor {
+  func onLeft(of x: Tensor, on backend: any Backend) -> Tensor {
     let product = backend.empty(side, x.columns)
     guard let uniquenesses else {
       backend.multiply(values, transposed: false, x, transposed: false, into: product, accumulate: false)
@@ -70,7 +70,7 @@ public struct SymmetricMatrix {
   }
 
   /// X·M.  x [C, n] → [C, n]
-  func timesLeft(_ x: Tensor, on backend: any Backend) -> Tensor {
+  func onRight(of x: Tensor, on backend: any Backend) -> Tensor {
     let product = backend.empty(x.rows, side)
     guard let uniquenesses else {
       backend.multiply(x, transposed: false, values, transposed: false, into: product, accumulate: false)
