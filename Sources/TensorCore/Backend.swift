@@ -144,7 +144,7 @@ public protocol Backend: AnyObject {
   /// Iterated principal axes: U spans the leading eigenvectors of M − diag(d), d is what UUᵀ lacks of M's diagonal; both
   /// advance together through `FactorAnalysis.rounds` rounds of subspace iteration from `FactorAnalysis.start`.
   /// - Shapes: matrices [n, n], symmetric and positive semidefinite; loadings Uᵀ [r, n], r ≤ n; uniquenesses d [1, n]
-  /// - Cost: 2n²r + 6nr² operations a round; 8nr bytes a thread
+  /// - Cost: 2n²r + 8nr² operations a round; 12nr bytes a thread
   /// - Source: Harman 1976, Modern Factor Analysis; subspace iteration: Halko et al. 2011, arXiv:0909.4061
   func factorAnalysis(of matrices: [Tensor], loadings: [Tensor], uniquenesses: [Tensor])
   /// Y[r] += bias for every row.  bias [1, C], y [N, C]

@@ -2,7 +2,7 @@
 
 /// The fixed part of `Backend.factorAnalysis`.
 public enum FactorAnalysis {
-  /// Eight leave a squared error within a twentieth of what twenty leave, on second moments of language models.
+  /// Eight leave a squared error within a tenth of what twenty leave, on second moments of a language model.
   public static let rounds = 8
 
   /// Random signs that the first subspace is spanned by: no direction of a matrix is orthogonal to all of them.
