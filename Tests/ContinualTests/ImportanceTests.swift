@@ -12,9 +12,9 @@ import Training
 @Suite struct ImportanceTests {
   // MARK: SI
 
-  private func path(of si: SynapticIntelligence, _ world: RowWorld) throws -> [Float] {
+  private func path(of method: any ContinualMethod, _ world: RowWorld) throws -> [Float] {
     let state = MemoryState()
-    si.write(to: state)
+    method.write(to: state)
     let path = world.backend.empty(1, world.store.count)
     try world.store.restore(path, from: state, under: "path")
     return path.toArray()
@@ -71,6 +71,47 @@ import Training
     }
     #expect(path.contains { $0 < 0 } && omega.allSatisfy { $0 >= 0 })
     #expect(si.pulls[0].strength == 2)
+  }
+
+  enum Walker: CaseIterable { case si, rwalk }
+  /// From the second stage on the method pulls itself: ω stays −Σ g·Δθ with the task's g alone. Mistake: a gradient that
+  /// holds the method's own penalty.
+  @Test(arguments: Walker.allCases, [QuadraticPull.Form.coupled, .proximal])
+  func pathsOfLaterStagesHoldNoPenalty(walker: Walker, form: QuadraticPull.Form) throws {
+    for kind in OptimizerSettings.Kind.allCases {
+      let world = RowWorld()
+      let method: any ContinualMethod =
+        switch walker {
+        case .si: SynapticIntelligence(strength: 10, xi: 1e-3, form: form, world.store, on: world.backend)
+        case .rwalk: RiemannianWalk(strength: 1, window: 100, form: form, world.store, on: world.backend)
+        }
+      try method.consolidate(world.past(0))
+      var pulled = 0.0
+      for stage in 1...2 {
+        try method.stageWillBegin(world.stage(stage))
+        let train = world.trainer(kind)
+        var wanted = [Double](repeating: 0, count: world.store.count)
+        for _ in 0..<4 {
+          let accumulator = Accumulator(world.store, on: world.backend)
+          for batch in world.batches(world.exemplars) {
+            _ = world.network.backward(
+              batch, seed: CrossEntropySeed(scale: 1 / Float(world.rows.count)), sink: accumulator, on: world.backend)
+          }
+          let (gradient, start) = (accumulator.gradient.toArray(), world.store.values.toArray())
+          pulled +=
+            train(
+              world.compose(world.exemplars, [method]), learningRate: 0.02, maximumNorm: 0, methods: [method]
+            ).penalty
+          let end = world.store.values.toArray()
+          for i in wanted.indices { wanted[i] -= Double(gradient[i]) * Double(end[i] - start[i]) }
+        }
+        for (omega, wanted) in zip(try path(of: method, world), wanted) {
+          #expect(abs(Double(omega) - wanted) <= 1e-4 * abs(wanted) + 1e-8)
+        }
+        try method.consolidate(world.past(stage))
+      }
+      #expect(pulled > 1e-4, "nothing pulls")
+    }
   }
 
   /// A large ξ makes Ω proportional to ω: ξ·Ω → max(0, ω).
