@@ -10,13 +10,13 @@ extension CPUBackend {
     overRows(count, height: Self.chunk, body)
   }
   /// Sums what `body` returns for every chunk, in chunk order.
-  private func total(_ count: Int, _ body: (Range<Int>) -> Double) -> Double {
-    let chunks = (count + Self.chunk - 1) / Self.chunk
+  private func total(_ count: Int, height: Int = chunk, _ body: (Range<Int>) -> Double) -> Double {
+    let chunks = (count + height - 1) / height
     guard chunks > 0, !workers.isIdle else { return 0 }
     let partial = [Double](unsafeUninitializedCapacity: chunks) { buffer, initialized in
       initialized = chunks
       nonisolated(unsafe) let sums = buffer
-      overElements(count) { sums[$0.lowerBound / Self.chunk] = body($0) }
+      overRows(count, height: height) { sums[$0.lowerBound / height] = body($0) }
     }
     return partial.reduce(0, +)
   }
@@ -109,28 +109,6 @@ extension CPUBackend {
       ck_vector_add_path(gradient.base + i, values.base + i, previous.base + i, path.base + i, range.count)
     }
   }
-  public func dampedStep(
-    _ parameters: Tensor, previous: Tensor, force: Tensor, bounds: [RankOneBound], secondMoment: Tensor?,
-    correction: Float, epsilon: Float, rate: Float
-  ) {
-    same(parameters, previous, force, secondMoment ?? force)
-    let columns = parameters.columns
-    precondition(
-      bounds.allSatisfy { $0.rows.count == parameters.rows && $0.columns.count == columns },
-      "bounds of [\(bounds.map { "\($0.rows.count), \($0.columns.count)" })] for [\(parameters.rows), \(columns)]")
-    let rounded = renewed(parameters)
-    overRows(parameters.rows, height: height(columns: columns, elements: Self.chunk)) { rows in
-      let sums = empty(1, columns)
-      for row in rows {
-        let i = row * columns
-        ck_vector_fill(sums.base, 0, columns)
-        for bound in bounds { ck_vector_add(bound.columns.base, bound.rows.base[row], sums.base, columns) }
-        ck_vector_damped_step(
-          parameters.base + i, previous.base + i, force.base + i, sums.base,
-          secondMoment.map { UnsafePointer($0.base + i) }, correction, epsilon, rate, rounded.map { $0 + i }, columns)
-      }
-    }
-  }
   public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {
     same(a, b, y)
     overwriting(y)
@@ -180,13 +158,53 @@ extension CPUBackend {
     return plain.withUnsafeBufferPointer { body($0.baseAddress, Int32($0.count)) }
   }
 
+  /// Runs an optimizer's step chunk by chunk and adds up what it returns; bounded pulls follow while a chunk is in cache.
+  ///
+  /// - Parameters:
+  ///   - secondMoment: AdamW's, whose root is the step's metric; nil for a metric of 1
+  ///   - step: of a range of elements, with where it leaves the rounded form of the parameters
+  private func stepping(
+    _ parameters: Tensor, _ bounded: [BoundedPull], secondMoment: Tensor?, correction: Float, epsilon: Float,
+    learningRate: Float, _ step: (Range<Int>, UnsafeMutablePointer<UInt16>?) -> Double
+  ) -> Double {
+    let rounded = renewed(parameters)
+    guard let shape = bounded.first?.force else {
+      return total(parameters.count) { range in step(range, rounded.map { $0 + range.lowerBound }) }
+    }
+    for pull in bounded {
+      same(parameters, pull.force)
+      precondition(
+        pull.bounds.allSatisfy { $0.rows.count == pull.force.rows && $0.columns.count == pull.force.columns },
+        "bounds of [\(pull.bounds.map { "\($0.rows.count), \($0.columns.count)" })] for [\(shape.rows), \(shape.columns)]"
+      )
+    }
+    let columns = shape.columns
+    return total(shape.rows, height: height(columns: columns)) { rows in
+      let range = rows.lowerBound * columns..<rows.upperBound * columns
+      let (found, sums) = (empty(1, range.count), empty(1, columns))
+      found.base.update(from: parameters.base + range.lowerBound, count: range.count)
+      let penalty = step(range, nil)
+      for pull in bounded {
+        for row in rows {
+          let i = row * columns
+          ck_vector_fill(sums.base, 0, columns)
+          for bound in pull.bounds { ck_vector_add(bound.columns.base, bound.rows.base[row], sums.base, columns) }
+          ck_vector_damped_step(
+            parameters.base + i, found.base + (i - range.lowerBound), pull.force.base + i, sums.base,
+            secondMoment.map { UnsafePointer($0.base + i) }, correction, epsilon, learningRate * pull.strength,
+            rounded.map { $0 + i }, columns)
+        }
+      }
+      return penalty
+    }
+  }
+
   public func adamW(
     _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
-    step: AdamWStep
+    bounded: [BoundedPull], step: AdamWStep
   ) -> Double {
     same(parameters, gradient, firstMoment, secondMoment)
     overwriting(firstMoment, secondMoment)
-    let rounded = renewed(parameters)
     for pull in pulls { same(parameters, pull.anchor, pull.curvature ?? pull.anchor) }
     var plain = ck_adamw_step(
       learning_rate: step.learningRate, beta1: step.beta1, beta2: step.beta2, epsilon: step.epsilon,
@@ -195,13 +213,16 @@ extension CPUBackend {
     plain.inverse_correction1 = Float(1 / (1 - Maths.pow(Double(step.beta1), Double(step.step))))
     plain.inverse_correction2 = Float(1 / (1 - Maths.pow(Double(step.beta2), Double(step.step))))
     let scalars = plain
-    return total(parameters.count) { range in
+    return stepping(
+      parameters, bounded, secondMoment: secondMoment, correction: scalars.inverse_correction2, epsilon: step.epsilon,
+      learningRate: step.learningRate
+    ) { range, rounded in
       let i = range.lowerBound
       return withPulls(pulls, from: i) { pulls, count in
         withUnsafePointer(to: scalars) { scalars in
           ck_vector_adamw(
-            parameters.base + i, gradient.base + i, firstMoment.base + i, secondMoment.base + i,
-            rounded.map { $0 + i }, pulls, count, scalars, range.count)
+            parameters.base + i, gradient.base + i, firstMoment.base + i, secondMoment.base + i, rounded, pulls, count,
+            scalars, range.count)
         }
       }
     }
@@ -209,17 +230,18 @@ extension CPUBackend {
 
   public func sgd(
     _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
-    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull], bounded: [BoundedPull]
   ) -> Double {
     same(parameters, gradient, momentumBuffer ?? gradient)
     if let momentumBuffer { overwriting(momentumBuffer) }
-    let rounded = renewed(parameters)
-    return total(parameters.count) { range in
+    return stepping(
+      parameters, bounded, secondMoment: nil, correction: 1, epsilon: 0, learningRate: learningRate
+    ) { range, rounded in
       let i = range.lowerBound
       return withPulls(pulls, from: i) { pulls, count in
         ck_vector_sgd(
           parameters.base + i, gradient.base + i, momentumBuffer.map { $0.base + i }, momentum, learningRate,
-          weightDecay, gradientScale, rounded.map { $0 + i }, pulls, count, range.count)
+          weightDecay, gradientScale, rounded, pulls, count, range.count)
       }
     }
   }

@@ -19,16 +19,38 @@ public struct QuadraticPull: Sendable {
   ///
   /// Optimizers neither use it nor add it to the penalty they return.
   public let constant: Double
-  public init(strength: Float, curvature: Tensor?, anchor: Tensor, form: Form, constant: Double = 0) {
+  /// Where F may be above 0, if that is known: nothing else of curvature and anchor need be read.
+  public let reach: [Range<Int>]?
+  public init(
+    strength: Float, curvature: Tensor?, anchor: Tensor, form: Form, constant: Double = 0, reach: [Range<Int>]? = nil
+  ) {
     self.strength = strength
     self.curvature = curvature
     self.anchor = anchor
     self.form = form
     self.constant = constant
+    self.reach = reach
   }
+  /// Whether anything of a range of the parameters may be pulled.
+  public func reaches(_ range: Range<Int>) -> Bool { reach?.contains { $0.overlaps(range) } ?? true }
   /// The same pull on a contiguous range of the parameters, without the constant.
   public func slice(_ range: Range<Int>) -> QuadraticPull {
     QuadraticPull(strength: strength, curvature: curvature?.slice(range), anchor: anchor.slice(range), form: form)
+  }
+}
+
+/// A pull on one weight of which the force where a step begins is known, and what its slope stays below.
+public struct BoundedPull: Sendable {
+  /// λ, of force and bounds alike.
+  public let strength: Float
+  /// The gradient of the penalty ÷ λ at the parameters that the step finds. [R, C]
+  public let force: Tensor
+  /// Their sum is a diagonal matrix nowhere below the penalty's second derivative ÷ λ.
+  public let bounds: [RankOneBound]
+  public init(strength: Float, force: Tensor, bounds: [RankOneBound]) {
+    self.strength = strength
+    self.force = force
+    self.bounds = bounds
   }
 }
 
@@ -281,14 +303,6 @@ public protocol Backend: AnyObject {
   func addMagnitudes(_ x: Tensor, scaled scale: Float, into y: Tensor)
   /// path −= gradient·(values − previous), then previous ← values: what each parameter did to the loss.
   func addPath(gradient: Tensor, values: Tensor, previous: Tensor, into path: Tensor)
-  /// θ ← θ − r·(force + bound·(θ − previous))/(d + r·bound), d = √(v·correction) + ε, or 1 without v.
-  ///
-  /// Where θ is an optimizer's step from `previous` and `force` a slope there, of a function that curves nowhere more than
-  /// `bound`: the minimiser of the step's own quadratic model plus r times the bounding one. bound = Σ_k u_k v_kᵀ.
-  /// - Shapes: θ, previous, force, v [R, C], contiguous; u [1, R], v [1, C]
-  func dampedStep(
-    _ parameters: Tensor, previous: Tensor, force: Tensor, bounds: [RankOneBound], secondMoment: Tensor?,
-    correction: Float, epsilon: Float, rate: Float)
   /// y += scale·a·b.
   func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor)
   /// q ← numerator/denominator where denominator > 0, fallback elsewhere.
@@ -302,20 +316,39 @@ public protocol Backend: AnyObject {
   /// g ← scale·g + Σ_coupled λF(θ − θ*);  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²
   /// d = √(v/(1−β₂ᵗ)) + ε;  θ ← θ(1 − ηw) − η·m/(1−β₁ᵗ)/d
   /// θ ← (d·θ + ηΣ_proximal λFθ*) / (d + ηΣ_proximal λF)
+  /// for each bounded pull: θ ← θ − ηλ(force + b(θ − θ₀))/(d + ηλb), b = Σ_k u_k v_kᵀ, θ₀ the θ that was found: the minimiser
+  /// of the step's own quadratic model plus one that is nowhere below the pull's penalty and touches it at θ₀. It cannot
+  /// overshoot for any λ, and rests where gradient + λ·force = 0.
   func adamW(
     _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
-    step: AdamWStep
+    bounded: [BoundedPull], step: AdamWStep
   ) -> Double
   /// One SGD step with momentum and every pull (metric d = 1); returns the penalty as `adamW` does.
   ///
-  /// g ← scale·g + Σ_coupled λF(θ − θ*);  b ← μb + g;  θ ← θ(1 − ηw) − ηb;  then the proximal pulls
+  /// g ← scale·g + Σ_coupled λF(θ − θ*);  b ← μb + g;  θ ← θ(1 − ηw) − ηb;  then the proximal and the bounded pulls
   func sgd(
     _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
-    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull], bounded: [BoundedPull]
   ) -> Double
 }
 
 extension Backend {
+  public func adamW(
+    _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
+    step: AdamWStep
+  ) -> Double {
+    adamW(
+      parameters, gradient: gradient, firstMoment: firstMoment, secondMoment: secondMoment, pulls: pulls, bounded: [],
+      step: step)
+  }
+  public func sgd(
+    _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
+  ) -> Double {
+    sgd(
+      parameters, gradient: gradient, momentumBuffer: momentumBuffer, momentum: momentum, learningRate: learningRate,
+      weightDecay: weightDecay, gradientScale: gradientScale, pulls: pulls, bounded: [])
+  }
   /// A tensor with undefined elements.
   public func empty(_ rows: Int, _ columns: Int) -> Tensor {
     Tensor(storage: Storage(rows * columns, from: pool), offset: 0, rows: rows, columns: columns, stride: columns)

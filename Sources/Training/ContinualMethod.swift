@@ -208,7 +208,7 @@ public struct StepScope {
 /// A way of keeping what was learned.
 ///
 /// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `stageDidTrain` → `consolidate`. In a step:
-/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` → `adjustParameters`, of
+/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` and `boundedPulls` → `adjustParameters`, of
 /// methods that constrain steps last → `settle` → `observe`; where loss or gradient is not finite, backward →
 /// `stepWasSkipped`.
 public protocol ContinualMethod: Archivable {
@@ -223,6 +223,9 @@ public protocol ContinualMethod: Archivable {
   func compose(_ batch: inout Composition)
   /// Quadratic pulls that the optimizer applies once a step.
   var pulls: [QuadraticPull] { get }
+  /// Pulls of single weights that the optimizer applies once a step, with forces at the parameters before it; asked for
+  /// after `adjustGradient`.
+  var boundedPulls: [(parameter: Parameter, pull: BoundedPull)] { get }
   /// Adds to the gradient what shall go through the optimizer's moments, or looks at it before the parameters move.
   ///
   /// - Returns: the penalty at the parameters as they are, 0 without one
@@ -250,6 +253,7 @@ extension ContinualMethod {
   public func stageWillBegin(_ scope: StageScope) throws {}
   public func compose(_ batch: inout Composition) {}
   public var pulls: [QuadraticPull] { [] }
+  public var boundedPulls: [(parameter: Parameter, pull: BoundedPull)] { [] }
   public func adjustGradient(_ step: StepScope) -> Double { 0 }
   public func adjustParameters(_ step: StepScope) -> Double { 0 }
   public func settle(_ step: StepScope) {}

@@ -63,17 +63,22 @@ public final class Optimizer {
   ///
   /// - Parameters:
   ///   - gradientScale: factor on the gradient, from clipping; never on a pull
-  /// - Returns: ½ Σ λF(θ − θ*)² over the pulls before the step
+  ///   - bounded: pulls of single parameters, with forces at the parameters as they are
+  /// - Returns: ½ Σ λF(θ − θ*)² over the quadratic pulls before the step
   public func update(
-    along accumulator: Accumulator, learningRate: Double, gradientScale: Float, pulls: [QuadraticPull]
+    along accumulator: Accumulator, learningRate: Double, gradientScale: Float, pulls: [QuadraticPull],
+    bounded: [(parameter: Parameter, pull: BoundedPull)] = []
   ) -> Double {
     for (index, parameter) in store.parameters.enumerated() where moves(parameter, accumulator) { steps[index] += 1 }
+    let own = Dictionary(grouping: bounded) { ObjectIdentifier($0.parameter) }
     var penalty = 0.0
-    for (range, decays, steps) in ranges(accumulator) {
+    for part in parts(accumulator, pulls, apart: { own[ObjectIdentifier($0)] != nil }) {
+      let range = part.range
       penalty += move(
         store.values.slice(range), along: accumulator.gradient.slice(range), first: first?.slice(range),
-        second: second?.slice(range), decays: decays, steps: steps, learningRate: learningRate,
-        gradientScale: gradientScale, pulls: pulls.map { $0.slice(range) })
+        second: second?.slice(range), decays: part.decays, steps: part.steps, learningRate: learningRate,
+        gradientScale: gradientScale, pulls: part.pulls.map { pulls[$0].slice(range) },
+        bounded: part.alone.flatMap { own[ObjectIdentifier($0)] }.map { $0.map(\.pull) } ?? [])
     }
     return penalty
   }
@@ -87,14 +92,16 @@ public final class Optimizer {
     along accumulator: Accumulator, learningRate: Double, gradientScale: Float, into values: Tensor
   ) {
     backend.copy(store.values, into: values)
-    for (range, decays, steps) in ranges(accumulator) {
+    for moved in parts(accumulator) {
+      let range = moved.range
       // In parts: the moments' copies stay small.
       for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.previewed) {
         let part = start..<min(start + Self.previewed, range.upperBound)
         _ = move(
           values.slice(part), along: accumulator.gradient.slice(part),
           first: first.map { backend.copied($0.slice(part)) }, second: second.map { backend.copied($0.slice(part)) },
-          decays: decays, steps: steps + 1, learningRate: learningRate, gradientScale: gradientScale, pulls: [])
+          decays: moved.decays, steps: moved.steps + 1, learningRate: learningRate, gradientScale: gradientScale,
+          pulls: [], bounded: [])
       }
     }
   }
@@ -104,63 +111,62 @@ public final class Optimizer {
   /// One step of some parameters with the same decay and the same number of steps, this one included.
   private func move(
     _ parameters: Tensor, along gradient: Tensor, first: Tensor?, second: Tensor?, decays: Bool, steps: Int,
-    learningRate: Double, gradientScale: Float, pulls: [QuadraticPull]
+    learningRate: Double, gradientScale: Float, pulls: [QuadraticPull], bounded: [BoundedPull]
   ) -> Double {
     let decay = decays ? settings.weightDecay : 0
     if settings.kind == .adamw, let first, let second {
       return backend.adamW(
         parameters, gradient: gradient, firstMoment: first, secondMoment: second, pulls: pulls,
+        bounded: bounded,
         step: AdamWStep(
           learningRate: Float(learningRate), beta1: settings.beta1, beta2: settings.beta2, epsilon: settings.epsilon,
           weightDecay: decay, step: steps, gradientScale: gradientScale))
     }
     return backend.sgd(
       parameters, gradient: gradient, momentumBuffer: first, momentum: settings.momentum,
-      learningRate: Float(learningRate), weightDecay: decay, gradientScale: gradientScale, pulls: pulls)
+      learningRate: Float(learningRate), weightDecay: decay, gradientScale: gradientScale, pulls: pulls,
+      bounded: bounded)
   }
 
   private func moves(_ parameter: Parameter, _ accumulator: Accumulator) -> Bool {
     parameter.isTrainable && accumulator.hasGradient(parameter)
   }
 
-  /// Neighbouring parameters with a gradient, the same decay and the same number of steps, as one range.
-  private func ranges(_ accumulator: Accumulator) -> [(Range<Int>, decays: Bool, steps: Int)] {
-    var ranges: [(Range<Int>, decays: Bool, steps: Int)] = []
+  /// What one pass moves: neighbouring parameters with a gradient that are treated alike.
+  private struct Part {
+    var range: Range<Int>
+    let decays: Bool
+    let steps: Int
+    /// Indices of the pulls that reach it.
+    let pulls: [Int]
+    /// The parameter, where it stands for itself.
+    let alone: Parameter?
+  }
+  private func parts(
+    _ accumulator: Accumulator, _ pulls: [QuadraticPull] = [], apart: (Parameter) -> Bool = { _ in false }
+  ) -> [Part] {
+    var parts: [Part] = []
     for (index, parameter) in store.parameters.enumerated() where moves(parameter, accumulator) {
-      let decays = parameter.decays && settings.weightDecay != 0
-      if let last = ranges.last, last.0.upperBound == parameter.range.lowerBound, last.decays == decays,
-        last.steps == steps[index]
+      let part = Part(
+        range: parameter.range, decays: parameter.decays && settings.weightDecay != 0, steps: steps[index],
+        pulls: pulls.indices.filter { pulls[$0].reaches(parameter.range) },
+        alone: apart(parameter) ? parameter : nil)
+      if let last = parts.last, last.range.upperBound == part.range.lowerBound, last.decays == part.decays,
+        last.steps == part.steps, last.pulls == part.pulls, last.alone == nil, part.alone == nil
       {
-        ranges[ranges.count - 1].0 = last.0.lowerBound..<parameter.range.upperBound
+        parts[parts.count - 1].range = last.range.lowerBound..<part.range.upperBound
       } else {
-        ranges.append((parameter.range, decays, steps[index]))
+        parts.append(part)
       }
     }
-    return ranges
-  }
-
-  /// Joins the step that was just taken with a pull of which only the force and a bound of its slope are known.
-  ///
-  /// θ ← θ − ηλ(force + bound·(θ − previous))/(d + ηλ·bound), d = √v̂ + ε for AdamW, 1 for SGD: the minimiser of the step's
-  /// quadratic model plus a quadratic that is nowhere below the pull's penalty and touches it at `previous`. It cannot
-  /// overshoot for any λ, and rests where gradient + λ·force = 0.
-  /// - Parameters:
-  ///   - previous: the parameter before the step; force, bounds: likewise taken there. [R, C] as the parameter's value
-  ///   - rate: ηλ
-  public func join(_ parameter: Parameter, previous: Tensor, force: Tensor, bounds: [RankOneBound], rate: Float) {
-    let taken = zip(store.parameters, steps).first { $0.0 === parameter }?.1 ?? 1
-    backend.dampedStep(
-      parameter.value, previous: previous, force: force, bounds: bounds,
-      secondMoment: settings.kind == .adamw ? second.map(parameter.view) : nil,
-      correction: Float(1 / (1 - Maths.pow(Double(settings.beta2), Double(taken)))), epsilon: settings.epsilon,
-      rate: rate)
+    return parts
   }
 
   /// √Σg² over the parameters with a gradient.
   public func gradientNorm(_ accumulator: Accumulator) -> Double {
     var sum = 0.0
-    for (range, _, _) in ranges(accumulator) {
-      let gradient = accumulator.gradient.slice(range)
+    for part in parts(accumulator) {
+      let gradient = accumulator.gradient.slice(part.range)
       sum += backend.dot(gradient, gradient)
     }
     return sum.squareRoot()

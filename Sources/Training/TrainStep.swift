@@ -93,7 +93,8 @@ public final class TrainStep {
         along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
     } else {
       penalty += optimizer.update(
-        along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all)
+        along: accumulator, learningRate: learningRate, gradientScale: step.gradientScale, pulls: all,
+        bounded: methods.flatMap(\.boundedPulls))
     }
     penalty += all.reduce(0) { $0 + $1.constant }
     penalty += adjust(methods, step)

@@ -74,4 +74,29 @@ import Training
       #expect(worst <= 1e-4 * scale, "clipped: \(isClipped); a rest of \(worst) beside forces of \(scale)")
     }
   }
+
+  /// A pull with a reach moves what it reaches as one without does, and leaves the rest to plain training, bit for bit.
+  @Test(arguments: [OptimizerSettings.Kind.sgd, .adamw], [QuadraticPull.Form.coupled, .proximal])
+  func pullsEndWhereTheirReachEnds(kind: OptimizerSettings.Kind, form: QuadraticPull.Form) {
+    func trained(_ pull: (RowWorld) -> [QuadraticPull]) -> [UInt32] {
+      let world = RowWorld()
+      let train = world.trainer(kind)
+      let pulls = pull(world)
+      _ = train(world.batches(world.exemplars), learningRate: 0.1, maximumNorm: 0, pulls: pulls)
+      return world.store.values.toArray().map(\.bitPattern)
+    }
+    func pull(_ world: RowWorld, _ reach: [Range<Int>]?) -> QuadraticPull {
+      QuadraticPull(
+        strength: 2, curvature: nil, anchor: world.backend.zeros(1, world.store.count), form: form, reach: reach)
+    }
+    let parameters = RowWorld().store.parameters
+    let reached = [parameters[0].range, parameters[3].range]
+    let (plain, whole) = (trained { _ in [] }, trained { [pull($0, nil)] })
+    let found = trained { [pull($0, reached)] }
+    for parameter in parameters {
+      let wanted = reached.contains(parameter.range) ? whole : plain
+      #expect(Array(found[parameter.range]) == Array(wanted[parameter.range]), "\(parameter.name)")
+    }
+    #expect(plain != whole && trained { [pull($0, [])] } == plain)
+  }
 }

@@ -203,7 +203,9 @@ private struct Matrix {
           network: world.network, backend: backend, accumulator: sink, optimizer: optimizer, learningRate: 0.02,
           gradientScale: 1, targets: 1, isObserved: false)
         for method in methods { _ = method.adjustGradient(step) }
-        _ = optimizer.update(along: sink, learningRate: 0.02, gradientScale: 1, pulls: methods.flatMap(\.pulls))
+        _ = optimizer.update(
+          along: sink, learningRate: 0.02, gradientScale: 1, pulls: methods.flatMap(\.pulls),
+          bounded: methods.flatMap(\.boundedPulls))
         for method in methods { _ = method.adjustParameters(step) }
       }
     }

@@ -65,19 +65,37 @@ extension BackendContract {
         bench.output("path", path, .arithmetic, floor: 1)
       }
     },
-    ContractCase("dampedStep") { bench in
+    ContractCase("adamW, sgd beside bounded pulls") { bench in
       for (rows, columns, terms) in [(1, 1, 1), (3, 7, 1), (17, 130, 2), (300, 257, 3)] {
         bench.context = "[\(rows), \(columns)], \(terms) bounds"
-        let (previous, force) = (bench.normal("previous", rows, columns), bench.normal("force", rows, columns))
-        let bounds = (0..<terms).map { _ in
-          RankOneBound(rows: bench.positive("u", 1, rows), columns: bench.positive("v", 1, columns))
+        let gradient = bench.normal("g", rows, columns)
+        let bounded = (0..<terms).map { _ in
+          BoundedPull(
+            strength: Float(0.2 + 3 * bench.random.uniform()), force: bench.normal("force", rows, columns),
+            bounds: (0..<terms).map { _ in
+              RankOneBound(rows: bench.positive("u", 1, rows), columns: bench.positive("v", 1, columns))
+            })
         }
-        for moment in [nil, bench.positive("second moment", rows, columns)] {
-          let parameters = bench.normal("parameters", rows, columns)
-          bench.backend.dampedStep(
-            parameters, previous: previous, force: force, bounds: bounds, secondMoment: moment, correction: 1.25,
-            epsilon: 1e-3, rate: 0.7)
-          bench.output("parameters", parameters, .optimizer, floor: 1)
+        let pull = QuadraticPull(
+          strength: 0.7, curvature: bench.positive("F", rows, columns), anchor: bench.normal("θ*", rows, columns),
+          form: .proximal)
+        for pulls in [[], [pull]] {
+          let (first, second) = (bench.normal("m", rows, columns), bench.positive("v", rows, columns))
+          let adapted = bench.normal("θ", rows, columns)
+          let penalty = bench.backend.adamW(
+            adapted, gradient: gradient, firstMoment: first, secondMoment: second, pulls: pulls, bounded: bounded,
+            step: AdamWStep(
+              learningRate: 0.05, beta1: 0.9, beta2: 0.95, epsilon: 0.02, weightDecay: 0.1, step: 3, gradientScale: 0.6)
+          )
+          bench.output("adamW parameters", adapted, .optimizer, floor: 1)
+          bench.output("adamW m", first, .optimizer)
+          bench.output("adamW v", second, .optimizer)
+          bench.output("adamW penalty", [penalty], .optimizer)
+          let plain = bench.normal("θ", rows, columns)
+          _ = bench.backend.sgd(
+            plain, gradient: gradient, momentumBuffer: nil, momentum: 0, learningRate: 0.05, weightDecay: 0.1,
+            gradientScale: 0.6, pulls: pulls, bounded: bounded)
+          bench.output("sgd parameters", plain, .optimizer, floor: 1)
         }
       }
     },

@@ -136,10 +136,10 @@ extension ElasticWeightConsolidation {
     // Every past keeps its own factors and all of its anchor.
     return diagonal + chain.pasts * (factors + 4 * chain.parameters)
   }
-  /// Of proximal factored pulls within a step: every factored weight and the force on it.
+  /// Of proximal factored pulls within a step: the force on every factored weight.
   public static func workBytes(_ options: MethodOptions, _ chain: StateOutline) -> Int {
     guard options.word("fisher.structure") == "kronecker", options.word("form") == "proximal" else { return 0 }
-    return 8 * chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { $0 + $1.range.count }
+    return 4 * chain.store.parameters.filter(KroneckerFactors.covers).reduce(0) { $0 + $1.range.count }
   }
   /// Of Kronecker factors: the new ones, whole.
   public static func estimateBytes(_ options: MethodOptions, _ store: ParameterStore) -> Int {

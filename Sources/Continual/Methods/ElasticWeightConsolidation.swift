@@ -87,8 +87,10 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
   private var factored: [(curvature: KroneckerCurvature, anchor: Tensor)] = []
   /// What the slopes of proximal factored pulls stay below, one for every past of a weight.
   private var bounds: [ObjectIdentifier: [RankOneBound]] = [:]
-  /// Within a proximal step: factored weights before it, and the forces there.
-  private var held: [(parameter: Parameter, previous: Tensor, force: Tensor)] = []
+  /// Where the diagonal part may be above 0: outside of factored weights.
+  private var reach: [Range<Int>]?
+  /// Forces on factored weights, within a proximal step.
+  private var forces: [(parameter: Parameter, force: Tensor)] = []
   /// Within a coupled step that is observed: gradients as they were before forces joined them.
   private var bare: [(parameter: Parameter, gradient: Tensor)] = []
   private var probes: [DivergenceProbe.Reading] = []
@@ -111,12 +113,20 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
     return [
       QuadraticPull(
         strength: strength, curvature: curvature, anchor: anchor, form: settings.form,
-        constant: Double(strength) * constant)
+        constant: Double(strength) * constant, reach: reach)
     ]
+  }
+  public var boundedPulls: [(parameter: Parameter, pull: BoundedPull)] {
+    forces.map { parameter, force in
+      (
+        parameter,
+        BoundedPull(strength: strength, force: force, bounds: bounds[ObjectIdentifier(parameter)] ?? [])
+      )
+    }
   }
 
   public func adjustGradient(_ step: StepScope) -> Double {
-    held = []
+    forces = []
     guard strength != 0 else { return 0 }
     var penalty = 0.0
     for (curvature, anchor) in factored {
@@ -136,10 +146,10 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
           }
           // The optimizer scales the gradient when it clips; a pull is never clipped.
           backend.add(force, scaled: strength / step.gradientScale, into: gradient)
-        } else if let index = held.firstIndex(where: { $0.parameter === parameter }) {
-          backend.add(force, scaled: 1, into: held[index].force)
+        } else if let index = forces.firstIndex(where: { $0.parameter === parameter }) {
+          backend.add(force, scaled: 1, into: forces[index].force)
         } else {
-          held.append((parameter, backend.copied(parameter.value), force))
+          forces.append((parameter, force))
         }
       }
     }
@@ -148,13 +158,7 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
 
   public func adjustParameters(_ step: StepScope) -> Double {
     for (parameter, gradient) in bare { backend.copy(gradient, into: parameter.view(of: step.accumulator.gradient)) }
-    bare = []
-    for (parameter, previous, force) in held {
-      step.optimizer.join(
-        parameter, previous: previous, force: force, bounds: bounds[ObjectIdentifier(parameter)] ?? [],
-        rate: Float(step.learningRate) * strength)
-    }
-    held = []
+    (bare, forces) = ([], [])
     return 0
   }
 
@@ -228,6 +232,8 @@ public final class ElasticWeightConsolidation: ConfigurableMethod {
 
   private func renewBounds() {
     bounds = [:]
+    let weights = Set(factored.flatMap(\.curvature.blocks).map { ObjectIdentifier($0.parameter) })
+    reach = weights.isEmpty ? nil : store.parameters.filter { !weights.contains(ObjectIdentifier($0)) }.map(\.range)
     guard settings.form == .proximal else { return }
     for (curvature, _) in factored {
       for block in curvature.blocks {

@@ -53,27 +53,6 @@ extension ReferenceBackend {
     }
   }
 
-  public func dampedStep(
-    _ parameters: Tensor, previous: Tensor, force: Tensor, bounds: [RankOneBound], secondMoment: Tensor?,
-    correction: Float, epsilon: Float, rate: Float
-  ) {
-    requireCount(parameters, previous, force, secondMoment ?? force, what: "dampedStep")
-    for bound in bounds {
-      requireShape(bound.rows, 1, parameters.rows, "dampedStep: u")
-      requireShape(bound.columns, 1, parameters.columns, "dampedStep: v")
-    }
-    for index in parameters.buffer.indices {
-      let metric =
-        secondMoment.map { (Double($0.buffer[index]) * Double(correction)).squareRoot() + Double(epsilon) } ?? 1
-      let (row, column) = index.quotientAndRemainder(dividingBy: parameters.columns)
-      let stiffness = bounds.reduce(0.0) { $0 + $1.rows[0, row] * $1.columns[0, column] }
-      let moved = Double(parameters.buffer[index]) - Double(previous.buffer[index])
-      let step =
-        Double(rate) * (Double(force.buffer[index]) + stiffness * moved) / (metric + Double(rate) * stiffness)
-      parameters.buffer[index] = Float(Double(parameters.buffer[index]) - step)
-    }
-  }
-
   public func addProduct(_ a: Tensor, _ b: Tensor, scaled scale: Float, into y: Tensor) {
     requireCount(y, a, b, what: "addProduct")
     for index in y.buffer.indices {
@@ -111,15 +90,17 @@ extension ReferenceBackend {
 
   public func adamW(
     _ parameters: Tensor, gradient: Tensor, firstMoment: Tensor, secondMoment: Tensor, pulls: [QuadraticPull],
-    step: AdamWStep
+    bounded: [BoundedPull], step: AdamWStep
   ) -> Double {
     requireCount(parameters, gradient, firstMoment, secondMoment, what: "adamW")
+    require(bounded, parameters)
     let penalty = penalty(parameters, pulls)
     let (rate, beta1, beta2) = (Double(step.learningRate), Double(step.beta1), Double(step.beta2))
     let correction1 = 1 - Maths.pow(beta1, Double(step.step))
     let correction2 = 1 - Maths.pow(beta2, Double(step.step))
     for index in parameters.buffer.indices {
-      var theta = Double(parameters.buffer[index])
+      let found = Double(parameters.buffer[index])
+      var theta = found
       var g = Double(step.gradientScale) * Double(gradient.buffer[index])
       g += coupledGradient(pulls, theta, index)
       let m = beta1 * Double(firstMoment.buffer[index]) + (1 - beta1) * g
@@ -128,20 +109,23 @@ extension ReferenceBackend {
       theta = theta * (1 - rate * Double(step.weightDecay)) - rate * m / correction1 / metric
       firstMoment.buffer[index] = Float(m)
       secondMoment.buffer[index] = Float(v)
-      parameters.buffer[index] = Float(proximal(pulls, theta, index, rate: rate, metric: metric))
+      theta = proximal(pulls, theta, index, rate: rate, metric: metric)
+      parameters.buffer[index] = Float(damped(bounded, theta, index, from: found, rate: rate, metric: metric))
     }
     return penalty
   }
 
   public func sgd(
     _ parameters: Tensor, gradient: Tensor, momentumBuffer: Tensor?, momentum: Float, learningRate: Float,
-    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull]
+    weightDecay: Float, gradientScale: Float, pulls: [QuadraticPull], bounded: [BoundedPull]
   ) -> Double {
     requireCount(parameters, gradient, momentumBuffer ?? gradient, what: "sgd")
+    require(bounded, parameters)
     let penalty = penalty(parameters, pulls)
     let rate = Double(learningRate)
     for index in parameters.buffer.indices {
-      var theta = Double(parameters.buffer[index])
+      let found = Double(parameters.buffer[index])
+      var theta = found
       var b = Double(gradientScale) * Double(gradient.buffer[index])
       b += coupledGradient(pulls, theta, index)
       if let momentumBuffer {
@@ -149,7 +133,8 @@ extension ReferenceBackend {
         momentumBuffer.buffer[index] = Float(b)
       }
       theta = theta * (1 - rate * Double(weightDecay)) - rate * b
-      parameters.buffer[index] = Float(proximal(pulls, theta, index, rate: rate, metric: 1))
+      theta = proximal(pulls, theta, index, rate: rate, metric: 1)
+      parameters.buffer[index] = Float(damped(bounded, theta, index, from: found, rate: rate, metric: 1))
     }
     return penalty
   }
@@ -187,6 +172,28 @@ extension ReferenceBackend {
       stiffness += weight
     }
     return stiffness == 0 ? theta : theta + force / (metric + stiffness)
+  }
+
+  private func damped(
+    _ pulls: [BoundedPull], _ theta: Double, _ index: Int, from found: Double, rate: Double, metric: Double
+  ) -> Double {
+    pulls.reduce(theta) { theta, pull in
+      let (row, column) = index.quotientAndRemainder(dividingBy: pull.force.columns)
+      let bound = pull.bounds.reduce(0.0) { $0 + $1.rows[0, row] * $1.columns[0, column] }
+      let pressure = rate * Double(pull.strength)
+      let slope = Double(pull.force.buffer[index]) + bound * (theta - found)
+      return theta - pressure * slope / (metric + pressure * bound)
+    }
+  }
+
+  private func require(_ pulls: [BoundedPull], _ parameters: Tensor) {
+    for pull in pulls {
+      requireCount(parameters, pull.force, what: "bounded pull: force")
+      for bound in pull.bounds {
+        requireShape(bound.rows, 1, pull.force.rows, "bounded pull: u")
+        requireShape(bound.columns, 1, pull.force.columns, "bounded pull: v")
+      }
+    }
   }
 
   private func requireCount(_ x: Tensor, _ others: Tensor..., what: String) {
