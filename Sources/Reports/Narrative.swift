@@ -4,6 +4,15 @@
 import Ledger
 
 enum Narrative {
+  /// The chain, its seeds, and whether it came to its end.
+  static func head(_ results: RunResults) -> String {
+    let seeds = results.seedRuns.map(\.seed)
+    let named =
+      seeds.count > 1
+      ? "seeds " + seeds.map(String.init).joined(separator: ", ") : "seed \(seeds.first ?? results.seed)"
+    return (["base"] + results.stages).joined(separator: " → ") + " · \(named) · \(results.status.rawValue)"
+  }
+
   /// One sentence on what was forgotten and how sure that is.
   static func headline(_ results: RunResults) -> String {
     let summary = results.summary

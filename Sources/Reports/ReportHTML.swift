@@ -17,8 +17,7 @@ struct ReportHTML {
         page.element("h1", results.name)
         page.element(
           "p", ["class": "soft"],
-          (["base"] + results.stages).joined(separator: " → ")
-            + " · seed \(results.seed) · \(results.status.rawValue)")
+          Narrative.head(results))
         page.element("p", ["class": "headline"], Narrative.headline(results))
         page.element(
           "p", Narrative.verdict(run, paired: paired, curvature: curvature).joined(separator: " "))

@@ -12,8 +12,7 @@ struct ReportMarkdown {
   var document: String {
     let results = run.results
     var text = "# \(Format.markdown(results.name))\n\n"
-    text += Format.markdown((["base"] + results.stages).joined(separator: " → "))
-    text += " · seed \(results.seed) · \(results.status.rawValue)\n\n"
+    text += Format.markdown(Narrative.head(results)) + "\n\n"
     text += "**\(Format.markdown(Narrative.headline(results)))**\n\n"
     let verdict = Narrative.verdict(run, paired: paired, curvature: curvature)
     text += Format.markdown(verdict.joined(separator: " ")) + "\n\n"

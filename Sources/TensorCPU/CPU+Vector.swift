@@ -171,14 +171,14 @@ extension CPUBackend {
     guard let shape = bounded.first?.force else {
       return total(parameters.count) { range in step(range, rounded.map { $0 + range.lowerBound }) }
     }
+    let columns = shape.columns
     for pull in bounded {
       same(parameters, pull.force)
       precondition(
-        pull.bounds.allSatisfy { $0.rows.count == pull.force.rows && $0.columns.count == pull.force.columns },
-        "bounds of [\(pull.bounds.map { "\($0.rows.count), \($0.columns.count)" })] for [\(shape.rows), \(shape.columns)]"
-      )
+        pull.force.columns == columns
+          && pull.bounds.allSatisfy { $0.rows.count == shape.rows && $0.columns.count == columns },
+        "a bounded pull of another shape than [\(shape.rows), \(columns)]")
     }
-    let columns = shape.columns
     return total(shape.rows, height: height(columns: columns)) { rows in
       let range = rows.lowerBound * columns..<rows.upperBound * columns
       let (found, sums) = (empty(1, range.count), empty(1, columns))

@@ -208,9 +208,9 @@ public struct StepScope {
 /// A way of keeping what was learned.
 ///
 /// Order: `consolidate` (base) → for each stage: `stageWillBegin` → steps → `stageDidTrain` → `consolidate`. In a step:
-/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` and `boundedPulls` → `adjustParameters`, of
-/// methods that constrain steps last → `settle` → `observe`; where loss or gradient is not finite, backward →
-/// `stepWasSkipped`.
+/// `compose` for each micro-batch → backward → `adjustGradient` → the optimizer with `pulls` and `boundedPulls` →
+/// `adjustParameters`, of methods that constrain steps last → `settle` → `observe`; where loss or gradient is not
+/// finite, backward → `stepWasSkipped`.
 public protocol ContinualMethod: Archivable {
   static var card: MethodCard { get }
   /// Whether it promises something of the whole step, which moves after its own would break.

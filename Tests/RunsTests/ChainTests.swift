@@ -118,6 +118,8 @@ import Testing
       }
       let mean = try RunResults.read(several.output + "/results.json")
       #expect(mean.seedRuns.map(\.seed) == [11, 12] && mean.summary.seedErrors?.forgetting != nil)
+      let report = try String(contentsOfFile: several.output + "/report.md", encoding: .utf8)
+      #expect(report.contains(" · seeds 11, 12 · finished"))
       let alone = try TinyExperiment(in: folder + "/alone", compare: compare)
       try alone.run(options + ["seed=12"])
       #expect(try several.steps(several.output + "/seed-12") == alone.steps())
