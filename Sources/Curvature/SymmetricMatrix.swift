@@ -39,9 +39,13 @@ public struct SymmetricMatrix {
     rank(share: rankShare, ofSide: side).map { 2 * side * $0 } ?? side * side
   }
 
-  /// [n, n]: the tensor itself where it is whole.
+  /// [n, n]: the tensor itself where it is whole. In fp32 whatever products are in now: bounds are taken again after a
+  /// restart, which may fall into a stage of another precision.
   public func whole(on backend: any Backend) -> Tensor {
     guard let uniquenesses else { return values }
+    let outer = backend.precision
+    backend.precision = .fp32
+    defer { backend.precision = outer }
     let sum = backend.empty(side, side)
     backend.multiply(values, transposed: true, values, transposed: false, into: sum, accumulate: false)
     for i in 0..<side { sum.buffer[i * side + i] += uniquenesses.buffer[i] }

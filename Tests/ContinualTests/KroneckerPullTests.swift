@@ -48,6 +48,34 @@ import Training
     #expect(distance.isFinite && distance < 0.02)
   }
 
+  /// Saved, and read again within a stage of bf16 products: the step that a run without a break takes there, bit for bit.
+  /// Mistake: what is derived from the state is derived in whichever precision products have at the moment.
+  @Test(.enabled(if: CPUBackend.supportsBF16, "no bf16 products here"), arguments: [Precision.fp32, .bf16])
+  func restartsWithinRoundedStagesChangeNothing(storage: Precision) throws {
+    // Sides of 160 have factors of low rank.
+    let world = RowWorld(inputs: 160, hidden: [160])
+    let recipe = FisherRecipe(labels: .sampled(count: 1), unit: .sequence, structure: .kronecker, examples: 24)
+    let settings = ElasticWeightConsolidation.Settings(
+      strength: .fixed(50), form: .proximal, fisher: recipe, storage: storage)
+    let first = ElasticWeightConsolidation(settings, world.store, on: world.backend)
+    try first.consolidate(world.past(0))
+    let state = MemoryState()
+    first.write(to: state)
+    world.backend.precision = .bf16
+    let second = ElasticWeightConsolidation(settings, world.store, on: world.backend)
+    try second.restore(from: state)
+    for index in world.store.values.buffer.indices { world.store.values.buffer[index] *= 1.1 }
+    let start = world.store.values.toArray()
+    func step(_ methods: [any ContinualMethod]) throws -> [UInt32] {
+      world.store.values.assign(start)
+      for method in methods { try method.stageWillBegin(world.stage()) }
+      _ = world.trainer()(world.batches(world.exemplars), learningRate: 0.01, maximumNorm: 0, methods: methods)
+      return world.store.values.toArray().map(\.bitPattern)
+    }
+    let (whole, resumed) = (try step([first]), try step([second]))
+    #expect(try whole == resumed && whole != step([]))
+  }
+
   /// In bf16 every kept number is a bfloat16 number, within 2⁻⁸ of what fp32 keeps, through merges and saving.
   @Test func roundedCurvatureStaysRounded() throws {
     func state(_ storage: Precision) throws -> (MemoryState, RowWorld) {
