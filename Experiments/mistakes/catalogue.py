@@ -45,6 +45,16 @@ LWF_ = "LwF"
 REPLAY_ = "rehearsal"
 GEM_ = "GEM, A-GEM"
 
+
+def joining_the_penalty(name):
+    """What adds a method's own pull to the gradient that it observes."""
+    return (
+        f"      if made(\"{name}\") {{\n"
+        "        let way = backend.empty(1, range.count)\n"
+        "        backend.subtract(anchor.slice(range), from: previous.slice(range), into: way)\n"
+        "        backend.addProduct(importance.slice(range), way, scaled: Float(2 * strength), into: gradient)\n      }\n")
+
+
 ALL = [
     Mistake(
         "fisher-batch-mean", FISHER_, "the gradient is squared after a batch's sum",
@@ -175,11 +185,8 @@ public enum FisherPass {"""),
         "pathsOfLaterStagesHoldNoPenalty",
         [(SI, "      backend.addPath(\n        gradient: step.accumulator.gradient.slice(range),",
           "      let gradient = backend.copied(step.accumulator.gradient.slice(range))\n"
-          "      if made(\"si-penalty-in-gradient\") {\n"
-          "        let way = backend.empty(1, range.count)\n"
-          "        backend.subtract(anchor.slice(range), from: previous.slice(range), into: way)\n"
-          "        backend.addProduct(importance.slice(range), way, scaled: Float(2 * strength), into: gradient)\n      }\n"
-          "      backend.addPath(\n        gradient: gradient,")]),
+          + joining_the_penalty("si-penalty-in-gradient")
+          + "      backend.addPath(\n        gradient: gradient,")]),
     Mistake(
         "si-negative-kept", SI_, "negative importances stay", "Avalanche, van de Ven, Mammoth",
         "pathUsesTheTaskGradientAndTheWholeUpdate",
@@ -226,10 +233,7 @@ public enum FisherPass {"""),
         "TRACE, LLMCL", "pathsOfLaterStagesHoldNoPenalty",
         [(WALK, "      let gradient = step.accumulator.gradient.slice(range)\n",
           "      let gradient = backend.copied(step.accumulator.gradient.slice(range))\n"
-          "      if made(\"rwalk-penalty-in-gradient\") {\n"
-          "        let way = backend.empty(1, range.count)\n"
-          "        backend.subtract(anchor.slice(range), from: previous.slice(range), into: way)\n"
-          "        backend.addProduct(importance.slice(range), way, scaled: Float(2 * strength), into: gradient)\n      }\n")]),
+          + joining_the_penalty("rwalk-penalty-in-gradient"))]),
     Mistake(
         "lwf-without-square", LWF_, "no factor T²", "TRACE, Avalanche", "divergenceHasTheTeacherFirst",
         [

@@ -54,6 +54,14 @@ struct RowWorld {
   func trainer(_ kind: OptimizerSettings.Kind = .adamw) -> TrainStep {
     TrainStep(network, optimizer: Optimizer(OptimizerSettings(kind: kind), store, on: backend), on: backend)
   }
+  /// The gradient of the mean loss on all rows.
+  func meanGradient() -> [Double] {
+    let sink = Accumulator(store, on: backend)
+    _ = network.backward(
+      batches(exemplars)[0], seed: CrossEntropySeed(scale: 1 / Float(rows.count)), sink: sink,
+      on: backend)
+    return sink.gradient.toArray().map { Double($0) }
+  }
   func loss(_ exemplars: [Exemplar]) -> Double {
     let values = batches(exemplars).flatMap { network.negativeLogLikelihoods($0, on: backend) }
     return values.reduce(0) { $0 + Double($1) } / Double(exemplars.count)
